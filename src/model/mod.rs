@@ -1,0 +1,19 @@
+//! The nouns: what a log line becomes, what is said about it, where it stood.
+//!
+//! Layer 0. Nothing here reads, writes, serializes or asks for the time; every border owns its wire types.
+
+mod exchange;
+mod operation;
+mod place;
+mod time;
+mod verdict;
+
+pub use exchange::{Captured, Client, ClientCertificate, Exchange, Headers, Request, Response};
+pub use operation::{Method, OVERFLOW, OperationId, OperationKey, OperationSource};
+pub use place::{Position, Problem, Problems, Reject};
+pub use time::{EventTime, MINUTE_MILLIS};
+pub use verdict::{
+    Direction, Location, MtlsOutcome, MtlsReason, MtlsVerdict, SchemaOutcome, SchemaVerdict,
+    SessionOutcome, SessionVerdict, TokenOutcome, TokenReason, TokenVerdict, Violation,
+    ViolationClass,
+};
