@@ -252,12 +252,3 @@ pub struct SessionVerdict {
     /// Keyed hash of the first present identifier's value; the value itself never leaves the enricher.
     pub hash: Option<[u8; 16]>,
 }
-
-/// Verdict of one token configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenVerdict {
-    /// Outcome.
-    pub outcome: TokenOutcome,
-    /// Keyed hash of the token, when there is one.
-    pub hash: Option<[u8; 16]>,
-}
