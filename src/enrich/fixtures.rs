@@ -98,8 +98,10 @@ pub(super) struct Signer {
     pub(super) algorithm: &'static str,
     pub(super) kid: String,
     pub(super) jwk: Value,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>,
+    sign: Sign,
 }
+
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
 
 impl Signer {
     pub(super) fn sign(&self, message: &str) -> Vec<u8> {

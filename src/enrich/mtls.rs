@@ -313,4 +313,6 @@ impl CertificateCache {
 }
 
 #[cfg(test)]
+mod pki;
+#[cfg(test)]
 mod tests;

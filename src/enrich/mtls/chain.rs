@@ -55,7 +55,7 @@ pub(super) fn worth_at(
     };
     let revoked_path = Cell::new(false);
     let check = |path: &VerifiedPath<'_>| {
-        let path = Path::new(path, leaf, sent, authority).ok_or(Error::UnknownIssuer)?;
+        let path = Path::new(path, sent, authority).ok_or(Error::UnknownIssuer)?;
         path.check(second, time)?;
         if path.is_revoked_at(second) {
             revoked_path.set(true);
@@ -91,11 +91,9 @@ impl<'a> Path<'a> {
     /// `None` when a member is none of ours, which cannot happen.
     fn new(
         path: &VerifiedPath<'_>,
-        leaf: &Certificate,
         sent: &'a [Certificate],
         authority: &'a Authority,
     ) -> Option<Self> {
-        debug_assert_eq!(path.end_entity().der(), leaf.der);
         let anchor = authority
             .anchors
             .iter()

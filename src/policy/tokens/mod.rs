@@ -67,11 +67,13 @@ impl Tokens {
             let place = format!("{place}.token_configurations[{number}]");
             let configuration = TokenConfiguration::compile(zone, object, &place, problems);
             // Session identifiers and rules name a configuration by id or title, so both share one name space.
-            for (member, name) in [("title", &configuration.title), ("id", &configuration.id)] {
-                if member == "id" && *name == configuration.title {
+            let id = (configuration.id != configuration.title).then_some(&configuration.id);
+            for (member, name) in [("title", Some(&configuration.title)), ("id", id)] {
+                let Some(name) = name.filter(|name| !name.is_empty()) else {
                     continue;
-                }
-                if !name.is_empty() && !names.insert(name.clone()) {
+                };
+                // An id made from the title repeats only with it.
+                if !names.insert(name.clone()) && (member == "title" || object.id.is_some()) {
                     problems.hint(
                         format!("{place}.{member}"),
                         format!("{name:?} already names another token configuration of the zone"),
@@ -178,4 +180,161 @@ fn identity(zone: &str, id: &str, object: &TokenConfigurationObject) -> [u8; 32]
     let mut identity = [0; 32];
     identity.copy_from_slice(hash.finish().as_ref());
     identity
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::objects::FileText;
+
+    fn object(id: Option<&str>, title: &str, sources: &[&str]) -> TokenConfigurationObject {
+        let key = json!({"kty": "oct", "kid": "k", "k": "A".repeat(43)});
+        TokenConfigurationObject {
+            id: id.map(str::to_owned),
+            title: title.to_owned(),
+            token_sources: sources.iter().map(|source| (*source).to_owned()).collect(),
+            jwks: FileText {
+                name: "k.json".to_owned(),
+                bytes: json!({ "keys": [key] }).to_string().into_bytes(),
+            },
+            clock_skew: Duration::from_mins(1),
+            max_token_bytes: 100,
+            ..TokenConfigurationObject::default()
+        }
+    }
+
+    fn compile(objects: &[TokenConfigurationObject]) -> (Tokens, Vec<String>) {
+        let mut problems = Problems::default();
+        let tokens = Tokens::compile("z", objects, "zones[0]", &mut problems);
+        let problems = problems
+            .0
+            .iter()
+            .map(|problem| format!("{}: {}", problem.place, problem.message))
+            .collect();
+        (tokens, problems)
+    }
+
+    const SOURCE: &str = r#"http.request.headers["authorization"][0]"#;
+
+    #[test]
+    fn ids_are_made_once_and_for_all() {
+        let (tokens, problems) = compile(&[
+            object(None, "shop", &[SOURCE]),
+            object(Some("own"), "other", &[SOURCE]),
+            object(Some("same"), "same", &[SOURCE]),
+        ]);
+        assert_eq!(problems, [""; 0]);
+        let expected = Uuid::new_v5(
+            &Uuid::NAMESPACE_URL,
+            b"gatewatch:z\ntoken_configuration\nshop",
+        );
+        assert_eq!(tokens.configurations[0].id, expected.to_string());
+        assert_eq!(tokens.find("shop"), Some(0));
+        assert_eq!(tokens.find("own"), Some(1));
+        assert_eq!(tokens.find("same"), Some(2));
+        assert_eq!(tokens.find("none"), None);
+        assert_eq!(tokens.configurations[0].clock_skew_nanos, 60_000_000_000);
+    }
+
+    #[test]
+    fn every_problem_has_its_place() {
+        let place = |rest: &str| format!("zones[0].token_configurations[1].{rest}");
+        for (object, expected) in [
+            (
+                object(None, " ", &[SOURCE]),
+                vec!["title: the title is empty"],
+            ),
+            (
+                object(Some(""), "b", &[SOURCE]),
+                vec!["id: the id is empty"],
+            ),
+            (
+                object(None, "a", &[SOURCE]),
+                vec!["title: \"a\" already names another token configuration of the zone"],
+            ),
+            (
+                object(Some("a"), "b", &[SOURCE]),
+                vec!["id: \"a\" already names another token configuration of the zone"],
+            ),
+            (
+                object(None, "b", &[]),
+                vec!["token_sources: no token source"],
+            ),
+            (
+                object(None, "b", &[SOURCE, "x", SOURCE]),
+                vec![
+                    "token_sources[1]: \"x\" reads neither a header nor a cookie",
+                    "token_sources[2]: the same source twice",
+                ],
+            ),
+            (
+                TokenConfigurationObject {
+                    jwks: FileText::default(),
+                    ..object(None, "b", &[SOURCE])
+                },
+                vec!["jwks: not a JWK set: EOF while parsing a value at line 1 column 0"],
+            ),
+            (
+                TokenConfigurationObject {
+                    max_token_bytes: 0,
+                    ..object(None, "b", &[SOURCE])
+                },
+                vec!["max_token_bytes: no token fits in 0 bytes"],
+            ),
+        ] {
+            let (_, problems) = compile(&[super::tests::object(None, "a", &[SOURCE]), object]);
+            let expected: Vec<_> = expected.into_iter().map(place).collect();
+            assert_eq!(problems, expected);
+        }
+    }
+
+    #[test]
+    fn the_identity_changes_with_what_decides() {
+        let base = || object(Some("i"), "t", &[SOURCE]);
+        let same = compile(&[TokenConfigurationObject {
+            clock_skew: Duration::ZERO,
+            title: "other".to_owned(),
+            ..base()
+        }]);
+        let identity = |object| compile(&[object]).0.configurations.remove(0).identity;
+        let mut seen = std::collections::HashSet::new();
+        assert_eq!(same.0.configurations[0].identity, identity(base()));
+        let mut keys = base();
+        keys.jwks.bytes.push(b' ');
+        for object in [
+            base(),
+            keys,
+            TokenConfigurationObject {
+                require_exp: true,
+                ..base()
+            },
+            TokenConfigurationObject {
+                issuer: Some(String::new()),
+                ..base()
+            },
+            TokenConfigurationObject {
+                issuer: Some("a".to_owned()),
+                ..base()
+            },
+            TokenConfigurationObject {
+                audience: vec!["a".to_owned()],
+                ..base()
+            },
+            TokenConfigurationObject {
+                audience: vec!["a".to_owned(), String::new()],
+                ..base()
+            },
+            TokenConfigurationObject {
+                max_token_bytes: 99,
+                ..base()
+            },
+            object(Some("j"), "t", &[SOURCE]),
+        ] {
+            assert!(seen.insert(identity(object)));
+        }
+    }
 }

@@ -129,7 +129,7 @@ mod tests {
             (r#"http.request.headers["authorization"][*]"#, None),
             (r#"http.request.headers["authorization"][0][0]"#, None),
             (r#"http.request.headers["authorization"][999999]"#, None),
-            (r#"http.request.headers[authorization][0]"#, None),
+            ("http.request.headers[authorization][0]", None),
             (r#"http.request.headers[""][0]"#, None),
             (r#"http.request.headers["a b"][0]"#, None),
             (r#"http.request.uri.args["t"][0]"#, None),
