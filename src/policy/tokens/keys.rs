@@ -284,8 +284,37 @@ fn rsa(
             "n and e are odd unsigned big-endian numbers without leading zeros; e is usually AQAB",
         ));
     }
+    if is_roca(&modulus) {
+        return Err(Broken(
+            "the RSA key was made by a faulty generator and can be factored (ROCA, CVE-2017-15361)"
+                .to_owned(),
+            "make a new key elsewhere and revoke this one",
+        ));
+    }
     let key = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
     library(algorithm, key)
+}
+
+/// Whether a modulus has the shape that Infineon's library gave its keys: modulo every small prime it is a power of
+/// 65537 (Nemec et al., "The Return of Coppersmith's Attack", section 2.3). A sound key passes by chance once in 2^150.
+fn is_roca(modulus: &[u8]) -> bool {
+    const PRIMES: [u32; 38] = [
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
+        97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+    ];
+    PRIMES.iter().all(|prime| {
+        let rest = modulus
+            .iter()
+            .fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        let mut power = 1;
+        for _ in 0..*prime {
+            if power == rest {
+                return true;
+            }
+            power = power * 65_537 % prime;
+        }
+        false
+    })
 }
 
 fn secret(
