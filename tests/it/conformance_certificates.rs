@@ -3,6 +3,13 @@
 //! A case is judged as the product would: its trusted certificates and lists as configuration, the intermediates sent
 //! along with the certificate. A configuration that is refused accepts nobody.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot read its cases fails"
+)]
+
 use std::borrow::Cow;
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -107,6 +114,10 @@ fn judged(case: &Value, sent: bool) -> Result<(MtlsOutcome, String), String> {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long hostile chains take is measured"
+)]
 fn chains() {
     let Some(path) = file("x509/client-chain-cases.jsonl.gz") else {
         return;

@@ -3,11 +3,19 @@
 //! The cases sign any payload, so they are judged at the level of the signature; the claims of a token are judged by
 //! the tables next to `enrich::token`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot read its cases fails"
+)]
+
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gatewatch::enrich::token::verify;
+use gatewatch::model::TokenReason;
 use gatewatch::policy::objects::{FileText, TokenConfigurationObject, ZoneObject};
 use gatewatch::policy::tokens::{Algorithm, KeySet};
 use gatewatch::policy::{self, Policy};
@@ -119,7 +127,7 @@ fn rfc_examples() {
                 assert!(!verified, "{id}");
                 let policy = compile(&json!({"keys": [ed25519()]})).unwrap();
                 assert_eq!(
-                    verify(token, keys(&policy)).map_err(|reason| reason.as_str()),
+                    verify(token, keys(&policy)).map_err(TokenReason::as_str),
                     Err("malformed")
                 );
             }

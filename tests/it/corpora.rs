@@ -2,6 +2,13 @@
 //!
 //! The folder is named by `GATEWATCH_CORPORA`. Without it the suites are skipped, and say so.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot read its cases fails"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

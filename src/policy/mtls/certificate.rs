@@ -1,11 +1,20 @@
 //! One certificate: what path building, revocation and the clock need to know of it.
 //!
-//! Enters: DER. Leaves: names, dates and what the certificate may issue. Signatures and paths are in `enrich::mtls`.
+//! Enters: DER. Leaves: names, dates, what it may be used for, and whether the standard lets anybody use it at all.
+//! Paths are in `enrich::mtls`.
 
 use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::oid_registry::{
+    OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
+};
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Version;
+
+use super::names::{Constraints, DistinguishedName, Names};
+use crate::model::MtlsReason;
 
 /// A certificate that could be read.
 #[derive(Clone, Debug)]
@@ -14,10 +23,10 @@ pub struct Certificate {
     pub der: CertificateDer<'static>,
     /// SHA-256 over the DER.
     pub fingerprint: [u8; 32],
-    /// Subject, DER.
-    pub subject: Vec<u8>,
-    /// Issuer, DER.
-    pub issuer: Vec<u8>,
+    /// Who it is about.
+    pub subject: DistinguishedName,
+    /// Who says so.
+    pub issuer: DistinguishedName,
     /// Serial number without leading zeros.
     pub serial: Vec<u8>,
     /// Public key, DER of the `SubjectPublicKeyInfo`.
@@ -26,8 +35,18 @@ pub struct Certificate {
     pub not_before: i64,
     /// Last second of validity, epoch seconds: the end is inclusive (RFC 5280 section 4.1.2.5).
     pub not_after: i64,
+    /// Whether it is of version 3, the only one with extensions.
+    pub is_version_3: bool,
     /// What it may issue.
     pub issuing: Issuing,
+    /// Whether it may be used by clients, or by authorities of clients (RFC 5280 section 4.2.1.12).
+    pub for_clients: bool,
+    /// The names that constraints above it are held against.
+    pub names: Names,
+    /// What constrains the names below it.
+    pub constraints: Option<Constraints>,
+    /// Why it must not be used, whatever its path.
+    pub fault: Option<MtlsReason>,
 }
 
 /// What a certificate may issue (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
@@ -53,17 +72,97 @@ impl Certificate {
         }
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
-        Some(Self {
+        let mut certificate = Self {
+            der: CertificateDer::from(der.to_vec()),
             fingerprint,
-            subject: parsed.subject().as_raw().to_vec(),
-            issuer: parsed.issuer().as_raw().to_vec(),
+            subject: DistinguishedName::of(parsed.subject()),
+            issuer: DistinguishedName::of(parsed.issuer()),
             serial: significant(parsed.raw_serial()).to_vec(),
             public_key: parsed.public_key().raw.to_vec(),
             not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
-            issuing: Issuing::of(&parsed)?,
-            der: CertificateDer::from(der.to_vec()),
-        })
+            is_version_3: parsed.version() == X509Version::V3,
+            issuing: Issuing {
+                // Before version 3 nobody could say who is an authority.
+                authority: parsed.version() != X509Version::V3,
+                path_length: None,
+                certificates: true,
+                lists: true,
+            },
+            for_clients: true,
+            names: Names::default(),
+            constraints: None,
+            fault: None,
+        };
+        certificate.fault = certificate.read_extensions(&parsed).err();
+        Some(certificate)
+    }
+
+    /// Takes over what the extensions say; `Err` = they forbid any use.
+    fn read_extensions(&mut self, parsed: &X509Certificate<'_>) -> Result<(), MtlsReason> {
+        // Strict about DER, the algorithm that is named twice, and critical extensions that it does not process. It
+        // knows version 3 only, and older certificates have nothing more to read.
+        if self.is_version_3 {
+            webpki::EndEntityCert::try_from(&self.der).map_err(|_| MtlsReason::Malformed)?;
+        }
+        let mut seen = Vec::new();
+        let mut alternatives = None;
+        let mut stated_authority = None;
+        for extension in parsed.extensions() {
+            if seen.contains(&&extension.oid) {
+                return Err(MtlsReason::Malformed);
+            }
+            seen.push(&extension.oid);
+            // RFC 5280 sections 4.2.1.1 and 4.2.1.2.
+            if extension.critical
+                && (extension.oid == OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER
+                    || extension.oid == OID_X509_EXT_SUBJECT_KEY_IDENTIFIER)
+            {
+                return Err(MtlsReason::Malformed);
+            }
+            match extension.parsed_extension() {
+                ParsedExtension::BasicConstraints(constraints) => {
+                    self.issuing.authority = constraints.ca;
+                    self.issuing.path_length = constraints.path_len_constraint;
+                    stated_authority = constraints.ca.then_some(extension.critical);
+                }
+                ParsedExtension::KeyUsage(usage) => {
+                    self.issuing.certificates = usage.key_cert_sign();
+                    self.issuing.lists = usage.crl_sign();
+                }
+                ParsedExtension::ExtendedKeyUsage(usage) => self.for_clients = usage.client_auth,
+                ParsedExtension::NameConstraints(constraints) => {
+                    let constraints = Constraints::of(
+                        constraints.permitted_subtrees.as_deref(),
+                        constraints.excluded_subtrees.as_deref(),
+                    );
+                    self.constraints = Some(constraints.ok_or(MtlsReason::Malformed)?);
+                }
+                ParsedExtension::SubjectAlternativeName(names) => {
+                    // RFC 5280 section 4.2.1.6: where it is the only name, nobody may pass it over.
+                    if self.subject.is_empty() && !extension.critical {
+                        return Err(MtlsReason::Malformed);
+                    }
+                    alternatives = Some(names.general_names.as_slice());
+                }
+                ParsedExtension::ParseError { .. } => return Err(MtlsReason::Malformed),
+                _ => {}
+            }
+        }
+        self.names = Names::of(parsed.subject(), alternatives).ok_or(MtlsReason::Malformed)?;
+        let named = parsed
+            .key_usage()
+            .is_ok_and(|usage| usage.is_some_and(|usage| usage.value.key_cert_sign()));
+        if named && !self.issuing.authority {
+            // RFC 5280 section 4.2.1.9.
+            return Err(MtlsReason::WrongUsage);
+        }
+        match stated_authority {
+            // RFC 5280 sections 4.1.2.6 and 4.2.1.9: an authority has a name and says critically that it is one.
+            Some(_) if self.subject.is_empty() => Err(MtlsReason::Malformed),
+            Some(false) => Err(MtlsReason::WrongUsage),
+            _ => Ok(()),
+        }
     }
 
     /// Whether this second lies in its validity.
@@ -71,26 +170,17 @@ impl Certificate {
     pub fn is_valid_at(&self, second: i64) -> bool {
         (self.not_before..=self.not_after).contains(&second)
     }
-}
 
-impl Issuing {
-    /// `None` when an extension stands there twice.
-    fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
-        let constraints = certificate.basic_constraints().ok()?;
-        let usage = certificate.key_usage().ok()?;
-        Some(Self {
-            authority: match &constraints {
-                Some(constraints) => constraints.value.ca,
-                None => certificate.version() != x509_parser::x509::X509Version::V3,
-            },
-            path_length: constraints
-                .as_ref()
-                .and_then(|constraints| constraints.value.path_len_constraint),
-            certificates: usage
-                .as_ref()
-                .is_none_or(|usage| usage.value.key_cert_sign()),
-            lists: usage.as_ref().is_none_or(|usage| usage.value.crl_sign()),
-        })
+    /// Whether issuer and subject are the same, as when an authority changes its key.
+    #[must_use]
+    pub fn is_self_issued(&self) -> bool {
+        self.subject == self.issuer
+    }
+
+    /// Whether the certificate of `issuer` has the key that signed this one.
+    #[must_use]
+    pub fn is_signed_by(&self, issuer: &Self) -> bool {
+        super::signature::is_signed_by(&self.der, &issuer.public_key)
     }
 }
 

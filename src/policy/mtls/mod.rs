@@ -6,10 +6,11 @@
 mod certificate;
 mod crl;
 mod der;
+mod names;
 pub mod pem;
+mod signature;
 
 use aws_lc_rs::digest;
-use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use super::objects::{FileText, MtlsObject};
 use super::zones::host_matches;
@@ -18,6 +19,7 @@ use pem::Label;
 
 pub use certificate::{Certificate, Issuing};
 pub use crl::{Revocations, Span};
+pub use names::{Constraints, DistinguishedName, Names};
 
 /// Authorities of one zone.
 #[derive(Debug, Default)]
@@ -31,14 +33,10 @@ pub struct Mtls {
 pub struct Authority {
     /// Host patterns in lower case.
     pub hosts: Vec<String>,
-    /// Certificates of the trust anchors.
+    /// Trust anchors. One with a fault stays, but no path through it holds.
     pub roots: Vec<Certificate>,
-    /// The trust anchors, one for each of `roots`.
-    pub anchors: Vec<TrustAnchor<'static>>,
     /// Configured intermediates.
     pub intermediates: Vec<Certificate>,
-    /// The same for path building.
-    pub intermediate_ders: Vec<CertificateDer<'static>>,
     /// Who was revoked when.
     pub revocations: Revocations,
     /// SHA-256 of the certificates that may have issued a client's; empty = any.
@@ -121,29 +119,22 @@ impl Authority {
     ) -> Self {
         let before = problems.0.len();
         let mut roots = Vec::new();
-        let mut anchors = Vec::new();
         for (root, place) in certificates(&object.ca, &format!("{place}.ca"), problems) {
-            if !is_authority(&root, &place, problems) {
-                continue;
-            }
-            match webpki::anchor_from_trusted_cert(&root.der) {
-                Ok(anchor) => {
-                    anchors.push(anchor.to_owned());
-                    roots.push(root);
-                }
-                Err(error) => problems.hint(
-                    place,
-                    format!("not usable as a trust anchor: {error}"),
-                    "export the authority's certificate again",
-                ),
+            if is_authority(&root, &place, problems) {
+                roots.push(root);
             }
         }
-        if roots.is_empty() && problems.0.len() == before {
-            problems.hint(
-                format!("{place}.ca"),
-                "no certificate authority",
-                "ca = \"clients-ca.pem\"",
-            );
+        let usable = roots.iter().any(|root| root.fault.is_none());
+        if !usable && problems.0.len() == before {
+            let (message, hint) = if roots.is_empty() {
+                ("no certificate authority", "ca = \"clients-ca.pem\"")
+            } else {
+                (
+                    "no authority that RFC 5280 lets anybody use",
+                    "a name, critical basic constraints, no other critical extension that is unknown (section 4.2)",
+                )
+            };
+            problems.hint(format!("{place}.ca"), message, hint);
         }
         let mut intermediates = Vec::new();
         for (certificate, place) in certificates(
@@ -167,11 +158,6 @@ impl Authority {
             hosts,
             turns: turns(roots.iter().chain(&intermediates), &revocations),
             roots,
-            anchors,
-            intermediate_ders: intermediates
-                .iter()
-                .map(|certificate| certificate.der.clone())
-                .collect(),
             intermediates,
             revocations,
             issuers,
@@ -256,6 +242,10 @@ fn certificates(
 }
 
 fn is_authority(certificate: &Certificate, place: &str, problems: &mut Problems) -> bool {
+    if certificate.fault.is_some() {
+        // Set aside: a bundle may hold authorities that nobody can use without harm to the others.
+        return true;
+    }
     let Issuing {
         authority,
         certificates,
