@@ -134,6 +134,7 @@ fn chains() {
         let expected = case["expected"] == "valid";
         let start = Instant::now();
         let sent = judged(&case, true);
+        let configured = judged(&case, false);
         slowest = slowest.max((start.elapsed(), id.to_owned()));
         let accepted = matches!(sent, Ok((MtlsOutcome::Verified, _)));
         if case["confidence"] != "agreed" {
@@ -144,6 +145,12 @@ fn chains() {
         }
         agreed += 1;
         right += usize::from(accepted == expected);
+        // Configured intermediates build the same paths; a bad one is a problem and accepts nobody.
+        assert_eq!(
+            accepted,
+            matches!(configured, Ok((MtlsOutcome::Verified, _))),
+            "{id}: sent {sent:?}, configured {configured:?}"
+        );
         exceptions.check(id, accepted == expected, || {
             format!("{} is {sent:?}; {}", case["expected"], case["description"])
         });
@@ -153,4 +160,36 @@ fn chains() {
         slowest.0, slowest.1
     );
     exceptions.finish();
+}
+
+#[test]
+fn revocation_lists_are_read_or_refused() {
+    let Some(folder) = file("x509/crl-parse") else {
+        return;
+    };
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let expected: Vec<_> = include_str!("conformance_crl.expected").lines().collect();
+    let found: Vec<_> = files
+        .iter()
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let list = FileText {
+                name: name.clone(),
+                bytes: std::fs::read(path).unwrap(),
+            };
+            let refused = compile(MtlsObject {
+                crl: vec![list],
+                ..MtlsObject::default()
+            })
+            .unwrap_err();
+            // The other problem is that there is no authority.
+            let (_, what) = refused.split_once("; ").unwrap_or(("", &refused));
+            format!("{name}: {what}")
+        })
+        .collect();
+    assert_eq!(found, expected, "{}", found.join("\n"));
 }

@@ -52,8 +52,8 @@ pub(super) fn worth_at(
     authority: &Authority,
     second: i64,
 ) -> Worth {
-    if let Some(reason) = leaf.fault {
-        return Worth::Refused(reason);
+    if let Some(fault) = leaf.fault {
+        return Worth::Refused(fault.reason);
     }
     // Before version 3 a certificate could not say what it is for; only an anchor, which the operator vouches for, may
     // be so old.

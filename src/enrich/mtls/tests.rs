@@ -2,6 +2,7 @@
 
 mod files;
 mod lists;
+mod paths;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -46,7 +46,23 @@ pub struct Certificate {
     /// What constrains the names below it.
     pub constraints: Option<Constraints>,
     /// Why it must not be used, whatever its path.
-    pub fault: Option<MtlsReason>,
+    pub fault: Option<Fault>,
+}
+
+/// Why a certificate must not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The reason to report of a client's certificate.
+    pub reason: MtlsReason,
+    /// The fact, for the operator.
+    pub what: &'static str,
+}
+
+const fn malformed(what: &'static str) -> Fault {
+    Fault {
+        reason: MtlsReason::Malformed,
+        what,
+    }
 }
 
 /// What a certificate may issue (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
@@ -99,34 +115,32 @@ impl Certificate {
     }
 
     /// Takes over what the extensions say; `Err` = they forbid any use.
-    fn read_extensions(&mut self, parsed: &X509Certificate<'_>) -> Result<(), MtlsReason> {
-        // Strict about DER, the algorithm that is named twice, and critical extensions that it does not process. It
-        // knows version 3 only, and older certificates have nothing more to read.
-        if self.is_version_3 {
-            webpki::EndEntityCert::try_from(&self.der).map_err(|_| MtlsReason::Malformed)?;
-        }
+    fn read_extensions(&mut self, parsed: &X509Certificate<'_>) -> Result<(), Fault> {
         let mut seen = Vec::new();
         let mut alternatives = None;
-        let mut stated_authority = None;
+        let mut usage_signs = false;
+        let mut authority_is_critical = None;
         for extension in parsed.extensions() {
             if seen.contains(&&extension.oid) {
-                return Err(MtlsReason::Malformed);
+                return Err(malformed("an extension stands there twice"));
             }
             seen.push(&extension.oid);
-            // RFC 5280 sections 4.2.1.1 and 4.2.1.2.
             if extension.critical
                 && (extension.oid == OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER
                     || extension.oid == OID_X509_EXT_SUBJECT_KEY_IDENTIFIER)
             {
-                return Err(MtlsReason::Malformed);
+                return Err(malformed(
+                    "a key identifier is critical (RFC 5280 sections 4.2.1.1 and 4.2.1.2)",
+                ));
             }
             match extension.parsed_extension() {
                 ParsedExtension::BasicConstraints(constraints) => {
                     self.issuing.authority = constraints.ca;
                     self.issuing.path_length = constraints.path_len_constraint;
-                    stated_authority = constraints.ca.then_some(extension.critical);
+                    authority_is_critical = constraints.ca.then_some(extension.critical);
                 }
                 ParsedExtension::KeyUsage(usage) => {
+                    usage_signs = usage.key_cert_sign();
                     self.issuing.certificates = usage.key_cert_sign();
                     self.issuing.lists = usage.crl_sign();
                 }
@@ -136,31 +150,47 @@ impl Certificate {
                         constraints.permitted_subtrees.as_deref(),
                         constraints.excluded_subtrees.as_deref(),
                     );
-                    self.constraints = Some(constraints.ok_or(MtlsReason::Malformed)?);
+                    let constraints =
+                        constraints.ok_or(malformed("a name constraint cannot be read"))?;
+                    self.constraints = Some(constraints);
                 }
                 ParsedExtension::SubjectAlternativeName(names) => {
-                    // RFC 5280 section 4.2.1.6: where it is the only name, nobody may pass it over.
                     if self.subject.is_empty() && !extension.critical {
-                        return Err(MtlsReason::Malformed);
+                        return Err(malformed(
+                            "the only name is in an extension that is not critical (RFC 5280 section 4.2.1.6)",
+                        ));
                     }
                     alternatives = Some(names.general_names.as_slice());
                 }
-                ParsedExtension::ParseError { .. } => return Err(MtlsReason::Malformed),
+                ParsedExtension::ParseError { .. } => {
+                    return Err(malformed("an extension cannot be read"));
+                }
                 _ => {}
             }
         }
-        self.names = Names::of(parsed.subject(), alternatives).ok_or(MtlsReason::Malformed)?;
-        let named = parsed
-            .key_usage()
-            .is_ok_and(|usage| usage.is_some_and(|usage| usage.value.key_cert_sign()));
-        if named && !self.issuing.authority {
-            // RFC 5280 section 4.2.1.9.
-            return Err(MtlsReason::WrongUsage);
+        self.names = Names::of(parsed.subject(), alternatives)
+            .ok_or(malformed("an alternative name cannot be read"))?;
+        // webpki is strict about DER, about the algorithm that is named twice and about critical extensions that it
+        // does not process. It reads version 3 only; older ones have nothing more to read.
+        if self.is_version_3 && webpki::EndEntityCert::try_from(&self.der).is_err() {
+            return Err(malformed(
+                "it is not in DER or has a critical extension that is not understood",
+            ));
         }
-        match stated_authority {
-            // RFC 5280 sections 4.1.2.6 and 4.2.1.9: an authority has a name and says critically that it is one.
-            Some(_) if self.subject.is_empty() => Err(MtlsReason::Malformed),
-            Some(false) => Err(MtlsReason::WrongUsage),
+        if usage_signs && !self.issuing.authority {
+            return Err(Fault {
+                reason: MtlsReason::WrongUsage,
+                what: "it may sign certificates and is no authority (RFC 5280 section 4.2.1.9)",
+            });
+        }
+        match authority_is_critical {
+            Some(_) if self.subject.is_empty() => Err(malformed(
+                "an authority without a name (RFC 5280 section 4.1.2.6)",
+            )),
+            Some(false) => Err(Fault {
+                reason: MtlsReason::WrongUsage,
+                what: "its basic constraints are not critical (RFC 5280 section 4.2.1.9)",
+            }),
             _ => Ok(()),
         }
     }

@@ -18,7 +18,7 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
-use x509_parser::x509::ReasonCode;
+use x509_parser::x509::{ReasonCode, X509Version};
 
 use super::certificate::{Certificate, significant};
 use super::names::DistinguishedName;
@@ -71,6 +71,8 @@ enum Kind {
     Removed,
 }
 
+const AGAIN: &str = "export the list from its authority again, as PEM or DER";
+
 /// Why a list is refused, and what to do about it.
 pub(super) struct Refused(pub(super) String, pub(super) &'static str);
 
@@ -80,7 +82,6 @@ impl List {
         bytes: &[u8],
         signers: impl Iterator<Item = &'c Certificate>,
     ) -> Result<Self, Refused> {
-        const AGAIN: &str = "export the list from its authority again, as PEM or DER";
         let parsed = CertificateRevocationList::from_der(bytes)
             .ok()
             .filter(|(rest, _)| rest.is_empty())
@@ -91,6 +92,10 @@ impl List {
                 "the list names two signature algorithms".to_owned(),
                 AGAIN,
             ));
+        }
+        // RFC 5280 section 5.1.2.1: absent, or 2.
+        if !matches!(parsed.version(), None | Some(X509Version::V2)) {
+            return Err(Refused("the list has an unknown version".to_owned(), AGAIN));
         }
         let complete = scope(&parsed)?;
         let entries = parsed
@@ -116,7 +121,7 @@ fn scope(list: &CertificateRevocationList<'_>) -> Result<bool, Refused> {
         if seen.contains(&&extension.oid) {
             return Err(Refused(
                 format!("the list has the extension {} twice", extension.oid),
-                "export the list from its authority again",
+                AGAIN,
             ));
         }
         seen.push(&extension.oid);
@@ -128,7 +133,7 @@ fn scope(list: &CertificateRevocationList<'_>) -> Result<bool, Refused> {
             else {
                 return Err(Refused(
                     "the list's issuing distribution point cannot be read".to_owned(),
-                    "export the list from its authority again",
+                    AGAIN,
                 ));
             };
             if point.indirect_crl {
@@ -157,11 +162,26 @@ fn scope(list: &CertificateRevocationList<'_>) -> Result<bool, Refused> {
 }
 
 fn entry(revoked: &RevokedCertificate<'_>) -> Result<Entry, Refused> {
+    let mut seen = Vec::new();
     for extension in revoked.extensions() {
         let known = matches!(
             extension.parsed_extension(),
             ParsedExtension::ReasonCode(_) | ParsedExtension::InvalidityDate(_)
         );
+        let unreadable = matches!(
+            extension.parsed_extension(),
+            ParsedExtension::ParseError { .. }
+        );
+        if unreadable || seen.contains(&&extension.oid) {
+            return Err(Refused(
+                format!(
+                    "an entry has the extension {} twice or unreadable",
+                    extension.oid
+                ),
+                AGAIN,
+            ));
+        }
+        seen.push(&extension.oid);
         if extension.oid == OID_X509_EXT_ISSUER {
             return Err(Refused(
                 "an entry of the list speaks for another issuer".to_owned(),

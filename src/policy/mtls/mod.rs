@@ -17,7 +17,7 @@ use super::zones::host_matches;
 use crate::model::Problems;
 use pem::Label;
 
-pub use certificate::{Certificate, Issuing};
+pub use certificate::{Certificate, Fault, Issuing};
 pub use crl::{Revocations, Span};
 pub use names::{Constraints, DistinguishedName, Names};
 
@@ -124,17 +124,20 @@ impl Authority {
                 roots.push(root);
             }
         }
-        let usable = roots.iter().any(|root| root.fault.is_none());
-        if !usable && problems.0.len() == before {
-            let (message, hint) = if roots.is_empty() {
-                ("no certificate authority", "ca = \"clients-ca.pem\"")
-            } else {
-                (
-                    "no authority that RFC 5280 lets anybody use",
-                    "a name, critical basic constraints, no other critical extension that is unknown (section 4.2)",
-                )
-            };
-            problems.hint(format!("{place}.ca"), message, hint);
+        if roots.is_empty() && problems.0.len() == before {
+            problems.hint(
+                format!("{place}.ca"),
+                "no certificate authority",
+                "ca = \"clients-ca.pem\"",
+            );
+        }
+        let faults: Option<Vec<_>> = roots.iter().map(|root| root.fault).collect();
+        for fault in faults.unwrap_or_default() {
+            problems.hint(
+                format!("{place}.ca"),
+                format!("no authority can be used: {}", fault.what),
+                "have the authority's certificate made again",
+            );
         }
         let mut intermediates = Vec::new();
         for (certificate, place) in certificates(

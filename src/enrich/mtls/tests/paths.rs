@@ -1,0 +1,192 @@
+//! Tables of paths: names, constraints, hostile meshes, mutations.
+
+use rcgen::{DistinguishedName, DnType, DnValue, GeneralSubtree, NameConstraints, SanType};
+
+use super::*;
+
+fn named(value: DnValue) -> rcgen::CertificateParams {
+    let mut params = authority_params("x");
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, value);
+    params
+}
+
+#[test]
+fn equal_names_may_be_written_differently() {
+    let printable = |text: &str| DnValue::PrintableString(text.try_into().unwrap());
+    let utf8 = |text: &str| DnValue::Utf8String(text.to_owned());
+    let bmp = |text: &str| {
+        let bytes: Vec<_> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        DnValue::BmpString(rcgen::string::BmpString::from_utf16be(bytes).unwrap())
+    };
+    for (of_root, in_leaf, expected) in [
+        (printable("Root CA"), utf8("Root CA"), GOOD),
+        (printable("Root CA"), utf8(" ROOT   ca "), GOOD),
+        (utf8("Größe"), bmp("GRÖSSE"), failed(Untrusted)),
+        (utf8("Größe"), bmp("GRÖßE"), GOOD),
+        (printable("Root CA"), printable("RootCA"), failed(Untrusted)),
+    ] {
+        let mut root = Authority::new(named(of_root));
+        let zone = zone(with(object(&root.pem)));
+        root.params = named(in_leaf);
+        assert_eq!(now(&zone, &root.issue(&client(1))), expected);
+    }
+}
+
+#[test]
+fn names_must_be_allowed_by_every_issuer() {
+    let name = |text: &str| SanType::DnsName(text.try_into().unwrap());
+    let mail = |text: &str| SanType::Rfc822Name(text.try_into().unwrap());
+    let dns = |text: &str| GeneralSubtree::DnsName(text.to_owned());
+    let email = |text: &str| GeneralSubtree::Rfc822Name(text.to_owned());
+    let directory = |text: &str| {
+        let mut name = DistinguishedName::new();
+        name.push(DnType::CommonName, text);
+        GeneralSubtree::DirectoryName(name)
+    };
+    for (permitted, excluded, names, expected) in [
+        (
+            vec![dns("a.example")],
+            vec![],
+            vec![name("x.a.example")],
+            GOOD,
+        ),
+        (
+            vec![dns("a.example")],
+            vec![],
+            vec![name("b.example")],
+            failed(WrongUsage),
+        ),
+        (
+            vec![dns("a.example")],
+            vec![],
+            vec![name("a.example"), name("b.example")],
+            failed(WrongUsage),
+        ),
+        (
+            vec![dns("a.example")],
+            vec![],
+            vec![mail("u@b.example")],
+            GOOD,
+        ),
+        (
+            vec![],
+            vec![dns("a.example")],
+            vec![name("x.a.example")],
+            failed(WrongUsage),
+        ),
+        (
+            vec![],
+            vec![dns("a.example")],
+            vec![name("b.example")],
+            GOOD,
+        ),
+        (
+            vec![dns("a.example")],
+            vec![dns("x.a.example")],
+            vec![name("x.a.example")],
+            failed(WrongUsage),
+        ),
+        (
+            vec![email("u@a.example")],
+            vec![],
+            vec![mail("u@a.example")],
+            GOOD,
+        ),
+        (
+            vec![email("u@a.example")],
+            vec![],
+            vec![mail("v@a.example")],
+            failed(WrongUsage),
+        ),
+        (
+            vec![email("a.example")],
+            vec![],
+            vec![mail("v@a.example")],
+            GOOD,
+        ),
+        (vec![directory("client")], vec![], vec![], GOOD),
+        (vec![directory("CLIENT")], vec![], vec![], GOOD),
+        (
+            vec![directory("server")],
+            vec![],
+            vec![],
+            failed(WrongUsage),
+        ),
+        (
+            vec![],
+            vec![directory("client")],
+            vec![],
+            failed(WrongUsage),
+        ),
+    ] {
+        let mut root = authority_params("root");
+        root.name_constraints = Some(NameConstraints {
+            permitted_subtrees: permitted.clone(),
+            excluded_subtrees: excluded.clone(),
+        });
+        let root = Authority::new(root);
+        let mut leaf = client(1);
+        leaf.subject_alt_names = names.clone();
+        let label = format!("{permitted:?} {excluded:?} {names:?}");
+        let direct = zone(with(object(&root.pem)));
+        assert_eq!(now(&direct, &root.issue(&leaf)), expected, "{label}");
+        // An authority in between changes nothing, as long as its own name is allowed.
+        let mut below = authority_params("client");
+        below.key_usages.clear();
+        let below = root.intermediate(below);
+        let text = below.issue(&leaf) + &below.pem;
+        if excluded.is_empty() {
+            assert_eq!(now(&direct, &text), expected, "{label}");
+        }
+    }
+}
+
+#[test]
+fn a_mesh_of_authorities_ends() {
+    // Nine authorities of one name, each certified by each other: more paths than anybody can walk.
+    let mesh: Vec<_> = (0..9).map(|_| Authority::root("mesh")).collect();
+    let leaf = mesh[0].issue(&client(1));
+    let root = Authority::root("root");
+    let mut crossed = Vec::new();
+    for one in &mesh {
+        for other in &mesh {
+            crossed.push(one.crossed(other, &one.params));
+        }
+    }
+    let sent = format!("{leaf}{}", crossed[..9].concat());
+    let alone = zone(with(object(&root.pem)));
+    assert_eq!(now(&alone, &sent), failed(Untrusted));
+    let mut configured = object(&root.pem);
+    configured.intermediates = vec![file("mesh.pem", crossed.concat())];
+    let configured = zone(with(configured));
+    assert_eq!(now(&configured, &leaf), failed(BadSignature));
+    // And the good path is found in spite of it.
+    let good = mesh[0].crossed(&root, &mesh[0].params);
+    assert_eq!(
+        now(&alone, &format!("{leaf}{good}{}", crossed[..8].concat())),
+        GOOD
+    );
+}
+
+#[test]
+fn no_byte_can_be_changed() {
+    let root = Authority::root("root");
+    let zone = zone(with(object(&root.pem)));
+    let good = pem::logged(&root.issue(&client(1))).unwrap().remove(0);
+    assert_eq!(now(&zone, &STANDARD.encode(&good)), GOOD);
+    for position in 0..good.len() {
+        for change in [1, 0x80, 0xff] {
+            let mut bad = good.clone();
+            bad[position] ^= change;
+            let (outcome, _) = now(&zone, &STANDARD.encode(&bad));
+            assert_eq!(outcome, Failed, "byte {position} by {change}");
+        }
+    }
+    for length in 1..good.len() {
+        let (outcome, _) = now(&zone, &STANDARD.encode(&good[..length]));
+        assert_eq!(outcome, Failed, "cut to {length}");
+    }
+}
