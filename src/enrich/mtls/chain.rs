@@ -45,23 +45,16 @@ const MAX_STEPS: usize = 2_000;
 /// Comparisons of names with constraints that one search may cost; as in webpki and Go.
 const MAX_COMPARISONS: usize = 250_000;
 
-/// Searches the paths of `leaf` at `second`, which lies in its validity.
+/// Searches the paths of `leaf` at `second`, which lies in its validity. Returns its worth and how many signatures
+/// were checked.
 pub(super) fn worth_at(
     leaf: &Certificate,
     sent: &[Certificate],
     authority: &Authority,
     second: i64,
-) -> Worth {
-    if let Some(fault) = leaf.fault {
-        return Worth::Refused(fault.reason);
-    }
-    // Before version 3 a certificate could not say what it is for; only an anchor, which the operator vouches for, may
-    // be so old.
-    if !leaf.is_version_3 {
-        return Worth::Refused(MtlsReason::Malformed);
-    }
-    if leaf.issuing.authority || !leaf.for_clients {
-        return Worth::Refused(MtlsReason::WrongUsage);
+) -> (Worth, usize) {
+    if let Some(reason) = own_fault(leaf) {
+        return (Worth::Refused(reason), 0);
     }
     let mut search = Search {
         authority,
@@ -74,7 +67,22 @@ pub(super) fn worth_at(
         known: Vec::new(),
     };
     search.extend(&mut vec![leaf]);
-    search.best
+    (search.best, MAX_SIGNATURES - search.signatures)
+}
+
+/// What keeps a certificate from being a client's, whoever issued it.
+fn own_fault(leaf: &Certificate) -> Option<MtlsReason> {
+    if let Some(fault) = leaf.fault {
+        Some(fault.reason)
+    } else if !leaf.is_version_3 {
+        // Before version 3 a certificate could not say what it is for; only an anchor, which the operator vouches for,
+        // may be so old.
+        Some(MtlsReason::Malformed)
+    } else if leaf.issuing.authority || !leaf.for_clients {
+        Some(MtlsReason::WrongUsage)
+    } else {
+        None
+    }
 }
 
 struct Search<'a> {

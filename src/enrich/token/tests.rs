@@ -186,6 +186,27 @@ fn reasons_come_in_order() {
         ),
         ("..".to_owned(), Malformed),
         (format!("..{signature}"), Malformed),
+        // Encrypted (RFC 7516 section 7.1 has five parts) and nested (RFC 7519 section 5.2).
+        (
+            format!("{header}.{payload}.{signature}.{payload}.{signature}"),
+            Malformed,
+        ),
+        (
+            of(json!({"alg": "dir", "enc": "A128GCM"}), &past),
+            UnsupportedAlgorithm,
+        ),
+        (
+            hs.token_of(
+                &json!({"alg": "HS256", "kid": kid, "cty": "JWT"}).to_string(),
+                &good,
+            ),
+            Malformed,
+        ),
+        // JSON serialization (RFC 7515 section 7.2).
+        (
+            format!(r#"{{"payload":"{payload}","protected":"{header}"}}"#),
+            Malformed,
+        ),
         // Header or payload not an object.
         (hs.token_of("[]", "{}"), Malformed),
         (hs.token_of("\"x\"", "{}"), Malformed),

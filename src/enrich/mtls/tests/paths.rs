@@ -163,6 +163,9 @@ fn a_mesh_of_authorities_ends() {
     configured.intermediates = vec![file("mesh.pem", crossed.concat())];
     let configured = zone(with(configured));
     assert_eq!(now(&configured, &leaf), failed(BadSignature));
+    let cache = CertificateCache::new(4);
+    let _ = examined(&configured, Some(logged(&leaf)), NOW, &cache);
+    assert!(cache.counts().signatures <= 100, "{:?}", cache.counts());
     // And the good path is found in spite of it.
     let good = mesh[0].crossed(&root, &mesh[0].params);
     assert_eq!(
