@@ -6,7 +6,7 @@
 //! sent along is hostile.
 
 use crate::model::MtlsReason;
-use crate::policy::mtls::{Authority, Certificate};
+use crate::policy::mtls::{Authority, Certificate, Policies};
 
 /// What a certificate is worth, its own dates and revocation aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +166,16 @@ impl<'a> Search<'a> {
         }) && issuers()
             .skip(1)
             .all(|issuer| issuer.is_version_3 && issuer.for_clients);
-        if !able || !has_room(issuers()) || !self.names_are_allowed(path, root)? {
+        let members: Vec<_> = path
+            .iter()
+            .rev()
+            .map(|member| (&member.policies, member.is_self_issued()))
+            .collect();
+        if !able
+            || !has_room(issuers())
+            || !self.names_are_allowed(path, root)?
+            || !Policies::allow(members.into_iter())
+        {
             return refused(MtlsReason::WrongUsage);
         }
         let direct = path.get(1).copied().unwrap_or(root);

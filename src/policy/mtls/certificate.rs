@@ -8,13 +8,33 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::oid_registry::{
-    OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
+    OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_BASIC_CONSTRAINTS,
+    OID_X509_EXT_CERTIFICATE_POLICIES, OID_X509_EXT_CRL_DISTRIBUTION_POINTS,
+    OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_INHIBIT_ANY_POLICY, OID_X509_EXT_KEY_USAGE,
+    OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_POLICY_CONSTRAINTS, OID_X509_EXT_POLICY_MAPPINGS,
+    OID_X509_EXT_SUBJECT_ALT_NAME, OID_X509_EXT_SUBJECT_KEY_IDENTIFIER, Oid,
 };
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
 use super::names::{Constraints, DistinguishedName, Names};
+use super::policies::Policies;
 use crate::model::MtlsReason;
+
+/// The extensions that are processed, so that they may be critical. Distribution points say where to fetch lists, which
+/// is the operator's part here.
+const UNDERSTOOD: [Oid<'_>; 10] = [
+    OID_X509_EXT_BASIC_CONSTRAINTS,
+    OID_X509_EXT_KEY_USAGE,
+    OID_X509_EXT_EXTENDED_KEY_USAGE,
+    OID_X509_EXT_SUBJECT_ALT_NAME,
+    OID_X509_EXT_NAME_CONSTRAINTS,
+    OID_X509_EXT_CERTIFICATE_POLICIES,
+    OID_X509_EXT_POLICY_MAPPINGS,
+    OID_X509_EXT_POLICY_CONSTRAINTS,
+    OID_X509_EXT_INHIBIT_ANY_POLICY,
+    OID_X509_EXT_CRL_DISTRIBUTION_POINTS,
+];
 
 /// A certificate that could be read.
 #[derive(Clone, Debug)]
@@ -27,7 +47,7 @@ pub struct Certificate {
     pub subject: DistinguishedName,
     /// Who says so.
     pub issuer: DistinguishedName,
-    /// Serial number without leading zeros.
+    /// Serial number in two's complement, as short as possible.
     pub serial: Vec<u8>,
     /// Public key, DER of the `SubjectPublicKeyInfo`.
     pub public_key: Vec<u8>,
@@ -45,6 +65,8 @@ pub struct Certificate {
     pub names: Names,
     /// What constrains the names below it.
     pub constraints: Option<Constraints>,
+    /// What it says about policies.
+    pub policies: Policies,
     /// Why it must not be used, whatever its path.
     pub fault: Option<Fault>,
 }
@@ -74,7 +96,7 @@ pub struct Issuing {
     pub path_length: Option<u32>,
     /// Whether the key usage, if there is one, lets it sign certificates.
     pub certificates: bool,
-    /// Whether the key usage, if there is one, lets it sign CRLs.
+    /// Whether it may sign CRLs: its key usage says so, or it is an authority without one.
     pub lists: bool,
 }
 
@@ -108,6 +130,7 @@ impl Certificate {
             for_clients: true,
             names: Names::default(),
             constraints: None,
+            policies: Policies::default(),
             fault: None,
         };
         certificate.fault = certificate.read_extensions(&parsed).err();
@@ -118,7 +141,7 @@ impl Certificate {
     fn read_extensions(&mut self, parsed: &X509Certificate<'_>) -> Result<(), Fault> {
         let mut seen = Vec::new();
         let mut alternatives = None;
-        let mut usage_signs = false;
+        let mut usage_signs = None;
         let mut authority_is_critical = None;
         for extension in parsed.extensions() {
             if seen.contains(&&extension.oid) {
@@ -133,6 +156,11 @@ impl Certificate {
                     "a key identifier is critical (RFC 5280 sections 4.2.1.1 and 4.2.1.2)",
                 ));
             }
+            if extension.critical && !UNDERSTOOD.contains(&extension.oid) {
+                return Err(malformed(
+                    "a critical extension is not understood (RFC 5280 section 4.2)",
+                ));
+            }
             match extension.parsed_extension() {
                 ParsedExtension::BasicConstraints(constraints) => {
                     self.issuing.authority = constraints.ca;
@@ -140,7 +168,7 @@ impl Certificate {
                     authority_is_critical = constraints.ca.then_some(extension.critical);
                 }
                 ParsedExtension::KeyUsage(usage) => {
-                    usage_signs = usage.key_cert_sign();
+                    usage_signs = Some(usage.key_cert_sign());
                     self.issuing.certificates = usage.key_cert_sign();
                     self.issuing.lists = usage.crl_sign();
                 }
@@ -162,22 +190,39 @@ impl Certificate {
                     }
                     alternatives = Some(names.general_names.as_slice());
                 }
-                ParsedExtension::ParseError { .. } => {
+                ParsedExtension::CertificatePolicies(policies) => self
+                    .policies
+                    .assert(policies.iter().map(|policy| &policy.policy_id)),
+                ParsedExtension::PolicyMappings(mappings) => {
+                    self.policies.map(mappings.mappings.iter().map(|mapping| {
+                        (
+                            &mapping.issuer_domain_policy,
+                            &mapping.subject_domain_policy,
+                        )
+                    }));
+                }
+                ParsedExtension::PolicyConstraints(constraints) => self.policies.constrain(
+                    constraints.require_explicit_policy,
+                    constraints.inhibit_policy_mapping,
+                ),
+                ParsedExtension::InhibitAnyPolicy(inhibit) => {
+                    self.policies.inhibit_any(inhibit.skip_certs);
+                }
+                ParsedExtension::ParseError { .. } if UNDERSTOOD.contains(&extension.oid) => {
                     return Err(malformed("an extension cannot be read"));
                 }
                 _ => {}
             }
         }
+        if usage_signs.is_none() {
+            self.issuing.lists = self.issuing.authority;
+        }
         self.names = Names::of(parsed.subject(), alternatives)
             .ok_or(malformed("an alternative name cannot be read"))?;
-        // webpki is strict about DER, about the algorithm that is named twice and about critical extensions that it
-        // does not process. It reads version 3 only; older ones have nothing more to read.
-        if self.is_version_3 && webpki::EndEntityCert::try_from(&self.der).is_err() {
-            return Err(malformed(
-                "it is not in DER or has a critical extension that is not understood",
-            ));
-        }
-        if usage_signs && !self.issuing.authority {
+        // webpki is strict about DER and about the algorithm that is named twice.
+        webpki::anchor_from_trusted_cert(&self.der)
+            .map_err(|_| malformed("it is not in DER or names two algorithms"))?;
+        if usage_signs == Some(true) && !self.issuing.authority {
             return Err(Fault {
                 reason: MtlsReason::WrongUsage,
                 what: "it may sign certificates and is no authority (RFC 5280 section 4.2.1.9)",
@@ -187,7 +232,8 @@ impl Certificate {
             Some(_) if self.subject.is_empty() => Err(malformed(
                 "an authority without a name (RFC 5280 section 4.1.2.6)",
             )),
-            Some(false) => Err(Fault {
+            // Of an authority that is not its own issuer the issuer has vouched for as much (NIST PKITS 4.6.4).
+            Some(false) if self.is_self_issued() => Err(Fault {
                 reason: MtlsReason::WrongUsage,
                 what: "its basic constraints are not critical (RFC 5280 section 4.2.1.9)",
             }),
@@ -214,8 +260,12 @@ impl Certificate {
     }
 }
 
-/// A serial number without the zeros that DER puts in front of it to keep it positive.
-pub(super) fn significant(serial: &[u8]) -> &[u8] {
-    let zeros = serial.iter().take_while(|byte| **byte == 0).count();
-    serial.get(zeros..).unwrap_or_default()
+/// A serial number without the zeros that mean nothing; one that keeps the number positive stays (X.690 section 8.3.2).
+pub(super) fn significant(mut serial: &[u8]) -> &[u8] {
+    while let [0, rest @ ..] = serial
+        && rest.first().is_some_and(|next| *next < 0x80)
+    {
+        serial = rest;
+    }
+    serial
 }

@@ -220,9 +220,7 @@ fn signed<'c>(
     let mut named = false;
     for signer in signers.filter(|signer| signer.subject == *issuer) {
         named = true;
-        if signer.issuing.lists
-            && signer.issuing.authority
-            && is_signed_by(bytes, &signer.public_key)
+        if signer.fault.is_none() && signer.issuing.lists && is_signed_by(bytes, &signer.public_key)
         {
             return Ok(());
         }

@@ -8,6 +8,7 @@ mod crl;
 mod der;
 mod names;
 pub mod pem;
+mod policies;
 mod signature;
 
 use aws_lc_rs::digest;
@@ -20,6 +21,7 @@ use pem::Label;
 pub use certificate::{Certificate, Fault, Issuing};
 pub use crl::{Revocations, Span};
 pub use names::{Constraints, DistinguishedName, Names};
+pub use policies::Policies;
 
 /// Authorities of one zone.
 #[derive(Debug, Default)]
@@ -145,7 +147,8 @@ impl Authority {
             &format!("{place}.intermediates"),
             problems,
         ) {
-            if is_authority(&certificate, &place, problems) {
+            // An authority may keep a key for its lists alone, whose certificate issues nothing.
+            if certificate.issuing.lists || is_authority(&certificate, &place, problems) {
                 intermediates.push(certificate);
             }
         }

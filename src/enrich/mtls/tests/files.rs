@@ -64,7 +64,7 @@ fn bad_files_are_problems_with_their_place() {
         (
             ca(&unknown.pem),
             "ca",
-            "no authority can be used: it is not in DER or has a critical extension that is not understood",
+            "no authority can be used: a critical extension is not understood (RFC 5280 section 4.2)",
         ),
         (ca(""), "ca (ca.pem)", "no CERTIFICATE block"),
         (ca(key), "ca (ca.pem)", "no CERTIFICATE block"),

@@ -238,3 +238,36 @@ fn odd_lists() {
         }
     }
 }
+
+#[test]
+fn a_key_for_lists_alone() {
+    let root = Authority::root("root");
+    let mut params = params("root");
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let signer = root.intermediate(params);
+    let mut object = object(&root.pem);
+    object.intermediates = vec![file("lists.pem", &signer.pem)];
+    object.crl = vec![file("l.pem", signer.list(NOW, &[(1, NOW, None)]))];
+    let zone = zone(with(object));
+    assert_eq!(now(&zone, &root.issue(&client(1))), (Revoked, None));
+    assert_eq!(now(&zone, &root.issue(&client(2))), GOOD);
+    // It issues lists, not certificates.
+    assert_ne!(now(&zone, &signer.issue(&client(3))), GOOD);
+}
+
+#[test]
+fn a_serial_number_has_a_sign() {
+    let root = Authority::root("root");
+    let mut object = object(&root.pem);
+    object.crl = vec![file("l.pem", root.list(NOW, &[(0xff, NOW, None)]))];
+    let zone = zone(with(object));
+    assert_eq!(now(&zone, &root.issue(&client(0xff))), (Revoked, None));
+    for (written, expected) in [(vec![0, 0xff], (Revoked, None)), (vec![0xff], GOOD)] {
+        let mut certificate = Certificate::parse(&root.der).unwrap();
+        certificate.serial = written;
+        let authority = zone.mtls.for_host("api.example").unwrap();
+        let revoked = !authority.revocations.of(&certificate).is_empty();
+        assert_eq!(revoked, expected != GOOD);
+    }
+}
