@@ -1,6 +1,14 @@
 #![forbid(unsafe_code)]
 //! Gatewatch.
 
+pub mod clock;
+pub mod config;
+pub mod correlate;
+pub mod decode;
+pub mod detect;
 pub mod enrich;
 pub mod model;
 pub mod policy;
+pub mod source;
+pub mod store;
+pub mod window;
