@@ -1,0 +1,3 @@
+//! One file per subcommand, thin.
+
+pub mod generate;
