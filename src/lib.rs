@@ -15,4 +15,5 @@ pub mod posture;
 pub mod publish;
 pub mod source;
 pub mod store;
+pub mod traffic;
 pub mod window;

@@ -141,12 +141,7 @@ impl FlushBuilder {
         for violation in &judged.schema.violations {
             self.violations.append(minute, operation, class, violation);
         }
-        self.append_signals(
-            minute,
-            operation,
-            status,
-            zone, judged, client.as_deref(),
-        );
+        self.append_signals(minute, operation, status, zone, judged, client.as_deref());
         let session_seen = judged.session.hash.as_ref().map(|hash| self.observe(hash));
         let path_seen = self.observe(judged.path.as_bytes());
         self.exchanges.append(

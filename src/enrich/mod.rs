@@ -104,7 +104,11 @@ impl Default for Judged {
             endpoint: String::new(),
             source: OperationSource::Learned,
             matched: Match::default(),
-            session: SessionVerdict { outcome: SessionOutcome::NotConfigured, identifiers: Vec::new(), hash: None },
+            session: SessionVerdict {
+                outcome: SessionOutcome::NotConfigured,
+                identifiers: Vec::new(),
+                hash: None,
+            },
             tokens: Vec::new(),
             token: None,
             schema: SchemaVerdict {
@@ -180,7 +184,13 @@ impl Judge {
             &mut judged.tokens,
         );
         judged.token = token::best(&judged.tokens);
-        session::judge(zone, exchange, &judged.tokens, &self.shared.hasher, &mut judged.session);
+        session::judge(
+            zone,
+            exchange,
+            &judged.tokens,
+            &self.shared.hasher,
+            &mut judged.session,
+        );
         judged.schema.request = SchemaOutcome::NotEvaluated;
         judged.schema.response = SchemaOutcome::NotEvaluated;
         judged.schema.violations.clear();

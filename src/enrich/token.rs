@@ -341,7 +341,7 @@ pub struct TokenCache {
 }
 
 /// How often the cache had an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Answers from the cache.
     pub hits: u64,
