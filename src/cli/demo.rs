@@ -128,7 +128,7 @@ fn insights(settings: &Settings) -> anyhow::Result<String> {
         }
     }
     let mut text = "\nWhat somebody should look at\n".to_owned();
-    for ((title, operation), _) in &open {
+    for (title, operation) in open.keys() {
         text += &format!("  {title}\n      {operation}\n");
     }
     Ok(text)

@@ -195,10 +195,10 @@ fn split_query<'a>(
     (front, query.or(Some(back)))
 }
 
-fn decode_headers<'a>(
-    fields: Option<Fields<'a>>,
+fn decode_headers(
+    fields: Option<Fields<'_>>,
     captured: Option<HeadersCaptured>,
-) -> Result<Headers<'a>, Reject> {
+) -> Result<Headers<'_>, Reject> {
     let captured = match (captured, &fields) {
         (Some(HeadersCaptured::All(true)), _) | (None, Some(_)) => Captured::All,
         (Some(HeadersCaptured::All(false)), _) | (None, None) => Captured::Nothing,

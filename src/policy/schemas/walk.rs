@@ -194,7 +194,7 @@ impl Walk<'_> {
                 }
                 _ if name.starts_with("x-") => {}
                 (_, Rest::Paths(shape)) if name.starts_with('/') => {
-                    self.shape(member, &here, shape)
+                    self.shape(member, &here, shape);
                 }
                 (_, Rest::Paths(_)) => self.problem(&here, "a path template starts with a slash"),
                 (_, Rest::Statuses(shape)) if is_status(name) => self.shape(member, &here, shape),
