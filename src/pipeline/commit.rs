@@ -91,7 +91,7 @@ impl Committer {
     }
 
     /// Where reading of an input goes on; the candidates are fingerprints of its first bytes.
-    #[must_use] 
+    #[must_use]
     pub fn checkpoint(
         &self,
         input: &crate::source::file::Input,

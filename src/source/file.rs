@@ -205,7 +205,11 @@ impl Input {
                 if !follow {
                     return Ok(Some(true));
                 }
-                if replaced(path.as_deref(), inode, splitter.position()) { return Ok(Some(false)) } else { std::thread::sleep(POLL) }
+                if replaced(path.as_deref(), inode, splitter.position()) {
+                    return Ok(Some(false));
+                } else {
+                    std::thread::sleep(POLL)
+                }
             }
         });
         let last_words = match outcome {
