@@ -1,3 +1,59 @@
-//! One file per subcommand, thin.
+//! One file per subcommand, thin: parse, call, print.
 
+pub mod check;
+pub mod explain;
 pub mod generate;
+pub mod report;
+pub mod run;
+pub mod table;
+
+use std::fmt;
+
+use crate::config::{Settings, Unusable};
+
+/// How a command ended when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0
+    Done,
+    /// 64: bad configuration or usage. What is wrong has been printed.
+    Unusable,
+}
+
+/// The pipeline file cannot be used; exits with 64.
+#[derive(Debug)]
+pub struct BadConfiguration(pub Unusable);
+
+impl fmt::Display for BadConfiguration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for BadConfiguration {}
+
+/// Loads a pipeline file and says its warnings on standard error.
+///
+/// # Errors
+/// [`BadConfiguration`] with every problem.
+pub fn load(pipeline: &std::path::Path) -> Result<Settings, BadConfiguration> {
+    let settings = crate::config::load(pipeline).map_err(BadConfiguration)?;
+    for warning in &settings.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(settings)
+}
+
+/// A number with separators: 1234567 → 1,234,567.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
