@@ -23,7 +23,6 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Demo(cli::demo::Args),
     Run(cli::run::Args),
     Check(cli::check::Args),
     Report(cli::report::Args),
@@ -40,11 +39,14 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are not errors; a terminal that has gone away needs no answer.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(UNUSABLE) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::from(UNUSABLE)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     let outcome = match &arguments.command {
-        Command::Demo(args) => cli::demo::run(args),
         Command::Run(args) => cli::run::run(args),
         Command::Check(args) => cli::check::run(args).map_err(anyhow::Error::from),
         Command::Report(args) => cli::report::run(args),

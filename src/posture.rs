@@ -11,7 +11,9 @@ use arrow::datatypes::{DataType, UInt64Type};
 use arrow::error::ArrowError;
 
 use crate::detect::{self, Counts};
-use crate::model::{Method, MtlsOutcome, OVERFLOW, OperationKey, OperationSource, SchemaOutcome, SessionOutcome};
+use crate::model::{
+    Method, MtlsOutcome, OVERFLOW, OperationKey, OperationSource, SchemaOutcome, SessionOutcome,
+};
 use crate::policy::Policy;
 
 /// Most endpoints of one zone that are shown; the rest, those with the fewest requests, become `{overflow}`.
@@ -83,11 +85,18 @@ pub const STATUS_CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"
 ///
 /// # Errors
 /// Rows that lack a column of their table, which is a bug.
-pub fn posture(policy: &Policy, limits: &detect::Limits, rows: &Rows) -> Result<Vec<Endpoint>, ArrowError> {
+pub fn posture(
+    policy: &Policy,
+    limits: &detect::Limits,
+    rows: &Rows,
+) -> Result<Vec<Endpoint>, ArrowError> {
     let names = capped(policy, &rows.endpoints)?;
     let mut endpoints: HashMap<OperationKey, Endpoint> = HashMap::new();
     for batch in &rows.endpoints {
-        let table = Columns::new(batch, &["session", "schema_request", "schema_response", "mtls"])?;
+        let table = Columns::new(
+            batch,
+            &["session", "schema_request", "schema_response", "mtls"],
+        )?;
         let status = numbers(batch, "status")?;
         for row in 0..batch.num_rows() {
             let endpoint = endpoint_of(policy, &mut endpoints, names.name(table.operation(row)));
@@ -97,11 +106,20 @@ pub fn posture(policy: &Policy, limits: &detect::Limits, rows: &Rows) -> Result<
             *endpoint.status_classes.entry(class).or_default() += requests;
             let [session, request, response, mtls] = table.names(row);
             *endpoint.session.entry(session.to_owned()).or_default() += requests;
-            *endpoint.schema_request.entry(request.to_owned()).or_default() += requests;
-            *endpoint.schema_response.entry(response.to_owned()).or_default() += requests;
+            *endpoint
+                .schema_request
+                .entry(request.to_owned())
+                .or_default() += requests;
+            *endpoint
+                .schema_response
+                .entry(response.to_owned())
+                .or_default() += requests;
             *endpoint.mtls.entry(mtls.to_owned()).or_default() += requests;
             if class == "2xx" {
-                *endpoint.session_successful.entry(session.to_owned()).or_default() += requests;
+                *endpoint
+                    .session_successful
+                    .entry(session.to_owned())
+                    .or_default() += requests;
                 if request == SchemaOutcome::Violates.as_str() {
                     endpoint.successful_violating += requests;
                 }
@@ -113,13 +131,20 @@ pub fn posture(policy: &Policy, limits: &detect::Limits, rows: &Rows) -> Result<
         for row in 0..batch.num_rows() {
             let [class, identifier] = table.names(row);
             if class == "2xx" && identifier != "none" {
-                let endpoint = endpoint_of(policy, &mut endpoints, names.name(table.operation(row)));
-                *endpoint.identifiers.entry(identifier.to_owned()).or_default() += table.count(row);
+                let endpoint =
+                    endpoint_of(policy, &mut endpoints, names.name(table.operation(row)));
+                *endpoint
+                    .identifiers
+                    .entry(identifier.to_owned())
+                    .or_default() += table.count(row);
             }
         }
     }
     for batch in &rows.tokens {
-        let table = Columns::new(batch, &["status_class", "configuration", "outcome", "reason"])?;
+        let table = Columns::new(
+            batch,
+            &["status_class", "configuration", "outcome", "reason"],
+        )?;
         for row in 0..batch.num_rows() {
             let [class, configuration, outcome, reason] = table.names(row);
             let endpoint = endpoint_of(policy, &mut endpoints, names.name(table.operation(row)));
@@ -137,8 +162,16 @@ pub fn posture(policy: &Policy, limits: &detect::Limits, rows: &Rows) -> Result<
     add_labels(limits, &names, rows, &mut endpoints)?;
     let mut endpoints: Vec<Endpoint> = endpoints.into_values().collect();
     endpoints.sort_by(|a, b| {
-        let key = |e: &Endpoint| (e.operation.zone.clone(), e.operation.host.clone(), e.declared.clone());
-        key(a).cmp(&key(b)).then_with(|| a.operation.method.cmp(&b.operation.method))
+        let key = |e: &Endpoint| {
+            (
+                e.operation.zone.clone(),
+                e.operation.host.clone(),
+                e.declared.clone(),
+            )
+        };
+        key(a)
+            .cmp(&key(b))
+            .then_with(|| a.operation.method.cmp(&b.operation.method))
     });
     Ok(endpoints)
 }
@@ -154,7 +187,9 @@ fn add_labels(
         let table = Columns::new(batch, &["session"])?;
         let status = numbers(batch, "status")?;
         for row in 0..batch.num_rows() {
-            let Some(endpoint) = endpoints.get_mut(&names.name(table.operation(row))) else { continue };
+            let Some(endpoint) = endpoints.get_mut(&names.name(table.operation(row))) else {
+                continue;
+            };
             if status_class(status.value(row)) == "2xx" {
                 let [session] = table.names(row);
                 if session == SessionOutcome::Absent.as_str() {
@@ -194,7 +229,10 @@ fn capped(policy: &Policy, batches: &[RecordBatch]) -> Result<Names, ArrowError>
         }
     }
     let mut left_out = HashMap::new();
-    for operations in totals.into_values().filter(|operations| operations.len() > MAX_ENDPOINTS) {
+    for operations in totals
+        .into_values()
+        .filter(|operations| operations.len() > MAX_ENDPOINTS)
+    {
         let mut ranked: Vec<(OperationKey, u64)> = operations.into_iter().collect();
         let rank = |(operation, requests): &(OperationKey, u64)| {
             let learned = known(policy, operation).1 == OperationSource::Learned;
@@ -202,7 +240,10 @@ fn capped(policy: &Policy, batches: &[RecordBatch]) -> Result<Names, ArrowError>
         };
         ranked.sort_by_cached_key(rank);
         for (operation, _) in ranked.into_iter().skip(MAX_ENDPOINTS) {
-            let overflow = OperationKey { endpoint: OVERFLOW.to_owned(), ..operation.clone() };
+            let overflow = OperationKey {
+                endpoint: OVERFLOW.to_owned(),
+                ..operation.clone()
+            };
             left_out.insert(operation, overflow);
         }
     }
@@ -211,9 +252,14 @@ fn capped(policy: &Policy, batches: &[RecordBatch]) -> Result<Names, ArrowError>
 
 /// Declared template and source of an operation.
 fn known(policy: &Policy, operation: &OperationKey) -> (String, OperationSource) {
-    let zone = policy.zone_by_id(&operation.zone).and_then(|index| policy.zones.get(index));
+    let zone = policy
+        .zone_by_id(&operation.zone)
+        .and_then(|index| policy.zones.get(index));
     let method = Method::parse(&operation.method);
-    let entry = zone.and_then(|zone| zone.operations.known(method, &operation.host, &operation.endpoint));
+    let entry = zone.and_then(|zone| {
+        zone.operations
+            .known(method, &operation.host, &operation.endpoint)
+    });
     match entry {
         Some(entry) => (entry.declared.clone(), entry.source),
         None => (operation.endpoint.clone(), OperationSource::Learned),
@@ -228,9 +274,18 @@ fn endpoint_of<'e>(
     endpoints.entry(operation).or_insert_with_key(|operation| {
         let (declared, source) = known(policy, operation);
         let zeros = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 0)).collect();
-        let schema: Vec<&str> = SchemaOutcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
-        let session: Vec<&str> = SessionOutcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
-        let mtls: Vec<&str> = MtlsOutcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
+        let schema: Vec<&str> = SchemaOutcome::ALL
+            .iter()
+            .map(|outcome| outcome.as_str())
+            .collect();
+        let session: Vec<&str> = SessionOutcome::ALL
+            .iter()
+            .map(|outcome| outcome.as_str())
+            .collect();
+        let mtls: Vec<&str> = MtlsOutcome::ALL
+            .iter()
+            .map(|outcome| outcome.as_str())
+            .collect();
         Endpoint {
             operation: operation.clone(),
             declared,
@@ -252,8 +307,13 @@ fn endpoint_of<'e>(
 }
 
 fn status_class(status: u64) -> &'static str {
-    let class = usize::try_from(status / 100).ok().and_then(|class| class.checked_sub(1));
-    class.and_then(|class| STATUS_CLASSES.get(class)).copied().unwrap_or("none")
+    let class = usize::try_from(status / 100)
+        .ok()
+        .and_then(|class| class.checked_sub(1));
+    class
+        .and_then(|class| STATUS_CLASSES.get(class))
+        .copied()
+        .unwrap_or("none")
 }
 
 /// The operation, some named columns and the count of one batch, as plain strings and numbers.
@@ -275,17 +335,30 @@ impl<const N: usize> Columns<N> {
             .try_into()
             .map_err(|_| ArrowError::SchemaError("a column is missing".to_owned()))?;
         let requests = cast(column(batch, "requests")?, &DataType::UInt64)?;
-        Ok(Self { operation: [zone?, host?, method?, endpoint?], names, requests })
+        Ok(Self {
+            operation: [zone?, host?, method?, endpoint?],
+            names,
+            requests,
+        })
     }
 
     fn operation(&self, row: usize) -> OperationKey {
-        let [zone, host, method, endpoint] =
-            self.operation.each_ref().map(|column| column.as_string::<i32>().value(row).to_owned());
-        OperationKey { zone, host, method, endpoint }
+        let [zone, host, method, endpoint] = self
+            .operation
+            .each_ref()
+            .map(|column| column.as_string::<i32>().value(row).to_owned());
+        OperationKey {
+            zone,
+            host,
+            method,
+            endpoint,
+        }
     }
 
     fn names(&self, row: usize) -> [&str; N] {
-        self.names.each_ref().map(|column| column.as_string::<i32>().value(row))
+        self.names
+            .each_ref()
+            .map(|column| column.as_string::<i32>().value(row))
     }
 
     fn count(&self, row: usize) -> u64 {
@@ -294,9 +367,13 @@ impl<const N: usize> Columns<N> {
 }
 
 fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, ArrowError> {
-    batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("no column {name}")))
+    batch
+        .column_by_name(name)
+        .ok_or_else(|| ArrowError::SchemaError(format!("no column {name}")))
 }
 
 fn numbers(batch: &RecordBatch, name: &str) -> Result<arrow::array::UInt64Array, ArrowError> {
-    Ok(cast(column(batch, name)?, &DataType::UInt64)?.as_primitive::<UInt64Type>().clone())
+    Ok(cast(column(batch, name)?, &DataType::UInt64)?
+        .as_primitive::<UInt64Type>()
+        .clone())
 }

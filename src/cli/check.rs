@@ -24,7 +24,9 @@ pub fn run(args: &Args) -> Result<(), BadConfiguration> {
     let settings = super::load(&args.pipeline)?;
     println!("{}: no problems", args.pipeline.display());
     for zone in &settings.policy.zones {
-        let counted = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let counted = |number: usize, what: &str| {
+            format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+        };
         println!(
             "  zone {} ({}): {}, {}, {}",
             zone.name,

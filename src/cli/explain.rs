@@ -42,13 +42,23 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Some(path) => Some(path.clone()),
         None => settings.source.path.clone(),
     };
-    let name = path.as_ref().map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
+    let name = path.as_ref().map_or_else(
+        || "standard input".to_owned(),
+        |path| path.display().to_string(),
+    );
     let input = Input::open(path.as_deref()).with_context(|| format!("cannot read {name}"))?;
     // Hashes are not shown, so any key does.
     let judge = Judge::new(Arc::clone(&settings.policy), Arc::new(Shared::new(b"")));
     let start = JoinState::default();
     let adapter = settings.source.adapter;
-    let mut stream = Stream::new(adapter, settings.limits, settings.correlate, judge, &start, 0);
+    let mut stream = Stream::new(
+        adapter,
+        settings.limits,
+        settings.correlate,
+        judge,
+        &start,
+        0,
+    );
     let mut printer = Printer {
         name,
         output: BufWriter::new(io::stdout().lock()),
@@ -65,12 +75,17 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                     if line.too_long.is_some() {
                         stream.refuse(Reject::TooLarge, line.offset, line.end, &mut printer);
                     } else {
-                        let payload = chunk.bytes.get(line.start..line.start + line.len).unwrap_or_default();
+                        let payload = chunk
+                            .bytes
+                            .get(line.start..line.start + line.len)
+                            .unwrap_or_default();
                         stream.apply(payload, line.offset, line.end, &mut printer);
                     }
                 }
             }
-            Event::Failed(error) => return Err(error).with_context(|| format!("cannot read {}", printer.name)),
+            Event::Failed(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", printer.name));
+            }
             Event::End { .. } => break,
         }
         if printer.failed.is_some() {
@@ -91,9 +106,15 @@ struct Printer<W: Write> {
 
 impl<W: Write> Printer<W> {
     fn print(&mut self, value: &impl Serialize, last: bool) {
-        let Ok(mut line) = serde_json::to_vec(value) else { return };
+        let Ok(mut line) = serde_json::to_vec(value) else {
+            return;
+        };
         line.push(b'\n');
-        let written = if last { self.unanswered.write_all(&line) } else { self.output.write_all(&line) };
+        let written = if last {
+            self.unanswered.write_all(&line)
+        } else {
+            self.output.write_all(&line)
+        };
         if let Err(error) = written {
             self.failed.get_or_insert(error);
         }
@@ -106,7 +127,9 @@ impl<W: Write> Printer<W> {
             loop {
                 match self.unanswered.read(&mut buffer)? {
                     0 => break,
-                    read => self.output.write_all(buffer.get(..read).unwrap_or_default())?,
+                    read => self
+                        .output
+                        .write_all(buffer.get(..read).unwrap_or_default())?,
                 }
             }
             self.output.flush()
@@ -123,15 +146,41 @@ impl<W: Write> Printer<W> {
 }
 
 impl<W: Write> Sink for Printer<W> {
-    fn judged(&mut self, judge: &Judge, exchange: &Exchange<'_>, judged: &Judged, unanswered: bool) {
-        let Some(zone) = judge.policy().zones.get(judged.zone) else { return };
-        let entry = judged.matched.operation.and_then(|at| zone.operations.entries.get(at as usize));
+    fn judged(
+        &mut self,
+        judge: &Judge,
+        exchange: &Exchange<'_>,
+        judged: &Judged,
+        unanswered: bool,
+    ) {
+        let Some(zone) = judge.policy().zones.get(judged.zone) else {
+            return;
+        };
+        let entry = judged
+            .matched
+            .operation
+            .and_then(|at| zone.operations.entries.get(at as usize));
         let names = &zone.sessions.names;
-        let identifiers = judged.session.identifiers.iter().filter_map(|at| names.get(usize::from(*at)));
-        let tokens = zone.tokens.configurations.iter().zip(&judged.tokens).map(|(configuration, verdict)| {
-            let reason = verdict.outcome.reason().map(crate::model::TokenReason::as_str);
-            (configuration.title.as_str(), Outcome { outcome: verdict.outcome.as_str(), reason })
-        });
+        let identifiers = judged
+            .session
+            .identifiers
+            .iter()
+            .filter_map(|at| names.get(usize::from(*at)));
+        let tokens = zone.tokens.configurations.iter().zip(&judged.tokens).map(
+            |(configuration, verdict)| {
+                let reason = verdict
+                    .outcome
+                    .reason()
+                    .map(crate::model::TokenReason::as_str);
+                (
+                    configuration.title.as_str(),
+                    Outcome {
+                        outcome: verdict.outcome.as_str(),
+                        reason,
+                    },
+                )
+            },
+        );
         let side = |direction: Direction, outcome: SchemaOutcome| WireSide {
             outcome: outcome.as_str(),
             violations: judged
@@ -174,8 +223,18 @@ impl<W: Write> Sink for Printer<W> {
     }
 
     fn rejected(&mut self, reason: Reject, _: &[u8], offset: u64) {
-        let position = WirePosition { source: self.name.clone(), partition: 0, offset };
-        self.print(&WireReject { rejected: reason.as_str(), position }, false);
+        let position = WirePosition {
+            source: self.name.clone(),
+            partition: 0,
+            offset,
+        };
+        self.print(
+            &WireReject {
+                rejected: reason.as_str(),
+                position,
+            },
+            false,
+        );
     }
 }
 

@@ -11,15 +11,6 @@ use std::fmt;
 
 use crate::config::{Settings, Unusable};
 
-/// How a command ended when it did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// 0
-    Done,
-    /// 64: bad configuration or usage. What is wrong has been printed.
-    Unusable,
-}
-
 /// The pipeline file cannot be used; exits with 64.
 #[derive(Debug)]
 pub struct BadConfiguration(pub Unusable);

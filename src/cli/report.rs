@@ -80,7 +80,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let settings = super::load(&args.pipeline)?;
     let report = compute(&settings, args.range, args.as_of)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report.wire(&settings.policy))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&report.wire(&settings.policy))?
+        );
     } else {
         table::print(&report.endpoints, report.as_of, report.range.as_str());
     }
@@ -91,7 +94,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// A store that cannot be read.
-pub fn compute(settings: &Settings, range: Span, as_of: Option<EventTime>) -> anyhow::Result<Report> {
+pub fn compute(
+    settings: &Settings,
+    range: Span,
+    as_of: Option<EventTime>,
+) -> anyhow::Result<Report> {
     let reader = Reader::open(&settings.store)?;
     let newest = match (as_of, &reader) {
         (Some(time), Some(_)) => Some(time.minute_millis()),
@@ -99,7 +106,11 @@ pub fn compute(settings: &Settings, range: Span, as_of: Option<EventTime>) -> an
         (_, None) => None,
     };
     let (Some(reader), Some(newest)) = (reader, newest) else {
-        return Ok(Report { as_of: None, range, endpoints: Vec::new() });
+        return Ok(Report {
+            as_of: None,
+            range,
+            endpoints: Vec::new(),
+        });
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let rows = runtime.block_on(read(&reader, range, newest))?;
@@ -109,7 +120,11 @@ pub fn compute(settings: &Settings, range: Span, as_of: Option<EventTime>) -> an
     };
     let endpoints = posture(&settings.policy, &limits, &rows)?;
     let as_of = EventTime::from_millis(newest / MINUTE_MILLIS * MINUTE_MILLIS);
-    Ok(Report { as_of, range, endpoints })
+    Ok(Report {
+        as_of,
+        range,
+        endpoints,
+    })
 }
 
 async fn read(reader: &Reader, range: Span, newest: i64) -> anyhow::Result<Rows> {
@@ -118,7 +133,9 @@ async fn read(reader: &Reader, range: Span, newest: i64) -> anyhow::Result<Rows>
     let day = Range::ending_with(newest, detect::WINDOW_MINUTES);
     Ok(Rows {
         endpoints: reader.read(table("endpoint_windows")?, whole, None).await?,
-        identifiers: reader.read(table("identifier_windows")?, whole, None).await?,
+        identifiers: reader
+            .read(table("identifier_windows")?, whole, None)
+            .await?,
         tokens: reader.read(table("token_windows")?, whole, None).await?,
         last_day: reader.read(table("endpoint_windows")?, day, None).await?,
     })
@@ -141,7 +158,11 @@ impl Report {
         Wire {
             as_of: self.as_of.map(|time| time.to_string()),
             range: self.range.as_str(),
-            endpoints: self.endpoints.iter().map(|endpoint| WireEndpoint::new(endpoint, policy)).collect(),
+            endpoints: self
+                .endpoints
+                .iter()
+                .map(|endpoint| WireEndpoint::new(endpoint, policy))
+                .collect(),
         }
     }
 }
@@ -203,11 +224,16 @@ struct WireSchema<'r> {
 impl<'r> WireEndpoint<'r> {
     fn new(endpoint: &'r Endpoint, policy: &'r Policy) -> Self {
         let operation = &endpoint.operation;
-        let zone = policy.zone_by_id(&operation.zone).and_then(|index| policy.zones.get(index));
+        let zone = policy
+            .zone_by_id(&operation.zone)
+            .and_then(|index| policy.zones.get(index));
         // Configurations of the policy are always shown, and those of an earlier policy where they have counts.
-        let configured = zone.into_iter().flat_map(|zone| &zone.tokens.configurations);
-        let mut tokens: BTreeMap<&str, WireTokens<'_>> =
-            configured.map(|c| (c.title.as_str(), WireTokens::new(None))).collect();
+        let configured = zone
+            .into_iter()
+            .flat_map(|zone| &zone.tokens.configurations);
+        let mut tokens: BTreeMap<&str, WireTokens<'_>> = configured
+            .map(|c| (c.title.as_str(), WireTokens::new(None)))
+            .collect();
         for (title, counts) in &endpoint.tokens {
             tokens.insert(title, WireTokens::new(Some(counts)));
         }
@@ -216,7 +242,13 @@ impl<'r> WireEndpoint<'r> {
             classes.entry(class).or_default();
         }
         let successful = ["present", "absent", "not_captured"];
-        let count = |name| endpoint.session_successful.get(name).copied().unwrap_or_default();
+        let count = |name| {
+            endpoint
+                .session_successful
+                .get(name)
+                .copied()
+                .unwrap_or_default()
+        };
         WireEndpoint {
             zone: &operation.zone,
             host: &operation.host,
@@ -224,9 +256,15 @@ impl<'r> WireEndpoint<'r> {
             endpoint: &endpoint.declared,
             operation_id: operation.id().to_string(),
             source: endpoint.source.as_str(),
-            requests: WireRequests { total: endpoint.total, classes },
+            requests: WireRequests {
+                total: endpoint.total,
+                classes,
+            },
             session: WireSession {
-                successful: successful.into_iter().map(|name| (name, count(name))).collect(),
+                successful: successful
+                    .into_iter()
+                    .map(|name| (name, count(name)))
+                    .collect(),
                 all: &endpoint.session,
                 identifiers: &endpoint.identifiers,
             },
@@ -244,7 +282,12 @@ impl<'r> WireEndpoint<'r> {
 
 impl<'r> WireTokens<'r> {
     fn new(counts: Option<&'r crate::posture::TokenCounts>) -> Self {
-        let outcome = |name| counts.and_then(|c| c.outcomes.get(name)).copied().unwrap_or_default();
+        let outcome = |name| {
+            counts
+                .and_then(|c| c.outcomes.get(name))
+                .copied()
+                .unwrap_or_default()
+        };
         WireTokens {
             valid: outcome("valid"),
             missing: outcome("missing"),
@@ -252,7 +295,11 @@ impl<'r> WireTokens<'r> {
             invalid: outcome("invalid"),
             reasons: counts
                 .into_iter()
-                .flat_map(|c| c.reasons.iter().map(|(reason, count)| (reason.as_str(), *count)))
+                .flat_map(|c| {
+                    c.reasons
+                        .iter()
+                        .map(|(reason, count)| (reason.as_str(), *count))
+                })
                 .collect(),
             successful_invalid: counts.map_or(0, |c| c.successful_invalid),
         }

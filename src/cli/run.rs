@@ -42,7 +42,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// # Errors
 /// A fault of the run.
 pub fn execute(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<Summary> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_time()
+        .build()?;
     let bar = progress_bar();
     let mut show = |progress: Progress| {
         if let Some(bar) = &bar {
@@ -100,7 +102,10 @@ pub fn print_summary(summary: &Summary, seconds: f64) {
         grouped(counts.records),
     );
     if summary.resumed_at > 0 {
-        eprintln!("  went on at byte {} of the input; what stands before it was counted earlier", grouped(summary.resumed_at));
+        eprintln!(
+            "  went on at byte {} of the input; what stands before it was counted earlier",
+            grouped(summary.resumed_at)
+        );
     }
     if summary.stopped {
         eprintln!("  stopped before the end of the input; run it again to go on");
@@ -110,8 +115,14 @@ pub fn print_summary(summary: &Summary, seconds: f64) {
         (counts.unanswered, "requests without a response"),
         (counts.orphan_responses, "responses without a request"),
         (counts.unzoned, "exchanges of hosts that no zone lists"),
-        (summary.overflowed, "endpoints over a cap, counted as {overflow}"),
-        (summary.entities_overflowed, "entities over a cap, counted as {overflow}"),
+        (
+            summary.overflowed,
+            "endpoints over a cap, counted as {overflow}",
+        ),
+        (
+            summary.entities_overflowed,
+            "entities over a cap, counted as {overflow}",
+        ),
         (refused, "records refused (see the deadletter topic)"),
     ] {
         if count > 0 {

@@ -14,7 +14,10 @@ pub fn print(endpoints: &[Endpoint], as_of: Option<EventTime>, range: &str) {
         println!("hint: `gatewatch run PIPELINE.toml` fills it");
         return;
     };
-    println!("posture of the {range} up to {as_of}, {} endpoints", endpoints.len());
+    println!(
+        "posture of the {range} up to {as_of}, {} endpoints",
+        endpoints.len()
+    );
     println!("{}", table(endpoints));
     println!(
         "auth: successful requests with a session identifier; tokens and certificates: all requests; violating: requests against their schema"
@@ -23,21 +26,51 @@ pub fn print(endpoints: &[Endpoint], as_of: Option<EventTime>, range: &str) {
 
 fn table(endpoints: &[Endpoint]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    let heads = ["endpoint", "requests", "2xx", "auth", "tokens", "violating", "certificates", "labels"];
+    table
+        .load_style(UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    let heads = [
+        "endpoint",
+        "requests",
+        "2xx",
+        "auth",
+        "tokens",
+        "violating",
+        "certificates",
+        "labels",
+    ];
     table.set_header(heads.map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
     for endpoint in endpoints {
         let operation = &endpoint.operation;
         let number = |count: u64| Cell::new(grouped(count)).set_alignment(CellAlignment::Right);
         let labels = endpoint.labels.join("\n");
-        let labels = if labels.is_empty() { Cell::new("–") } else { Cell::new(labels).fg(Color::Red) };
+        let labels = if labels.is_empty() {
+            Cell::new("–")
+        } else {
+            Cell::new(labels).fg(Color::Red)
+        };
         table.add_row(vec![
-            Cell::new(format!("{} {}{}", operation.method, operation.host, endpoint.declared)),
+            Cell::new(format!(
+                "{} {}{}",
+                operation.method, operation.host, endpoint.declared
+            )),
             number(endpoint.total),
-            number(endpoint.status_classes.get("2xx").copied().unwrap_or_default()),
+            number(
+                endpoint
+                    .status_classes
+                    .get("2xx")
+                    .copied()
+                    .unwrap_or_default(),
+            ),
             Cell::new(authentication(endpoint)).set_alignment(CellAlignment::Right),
             Cell::new(tokens(endpoint)),
-            number(endpoint.schema_request.get("violates").copied().unwrap_or_default()),
+            number(
+                endpoint
+                    .schema_request
+                    .get("violates")
+                    .copied()
+                    .unwrap_or_default(),
+            ),
             Cell::new(certificates(endpoint)),
             labels,
         ]);
@@ -47,7 +80,13 @@ fn table(endpoints: &[Endpoint]) -> Table {
 
 /// Share of successful requests with an identifier; "–" where nothing is known.
 fn authentication(endpoint: &Endpoint) -> String {
-    let count = |name: &str| endpoint.session_successful.get(name).copied().unwrap_or_default();
+    let count = |name: &str| {
+        endpoint
+            .session_successful
+            .get(name)
+            .copied()
+            .unwrap_or_default()
+    };
     let (present, absent) = (count("present"), count("absent"));
     match present + absent {
         0 => "–".to_owned(),
@@ -67,18 +106,36 @@ fn tokens(endpoint: &Endpoint) -> String {
                 0 => String::new(),
                 accepted => format!(" ({} accepted)", grouped(accepted)),
             };
-            lines.push(format!("{title}: {} valid, {} invalid{accepted}", grouped(valid), grouped(invalid)));
+            lines.push(format!(
+                "{title}: {} valid, {} invalid{accepted}",
+                grouped(valid),
+                grouped(invalid)
+            ));
         }
     }
-    if lines.is_empty() { "–".to_owned() } else { lines.join("\n") }
+    if lines.is_empty() {
+        "–".to_owned()
+    } else {
+        lines.join("\n")
+    }
 }
 
 fn certificates(endpoint: &Endpoint) -> String {
     let shown = ["verified", "failed", "revoked"];
     let parts: Vec<String> = shown
         .iter()
-        .filter_map(|name| endpoint.mtls.get(*name).filter(|count| **count > 0).map(|count| (name, count)))
+        .filter_map(|name| {
+            endpoint
+                .mtls
+                .get(*name)
+                .filter(|count| **count > 0)
+                .map(|count| (name, count))
+        })
         .map(|(name, count)| format!("{} {name}", grouped(*count)))
         .collect();
-    if parts.is_empty() { "–".to_owned() } else { parts.join("\n") }
+    if parts.is_empty() {
+        "–".to_owned()
+    } else {
+        parts.join("\n")
+    }
 }

@@ -17,8 +17,6 @@ use crate::model::{Problem, Problems};
 use crate::policy::{self, Policy};
 use crate::{correlate, decode};
 
-pub(crate) use reader::parse_duration;
-
 /// Everything one pipeline needs.
 #[derive(Debug)]
 pub struct Settings {

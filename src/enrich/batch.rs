@@ -141,15 +141,7 @@ impl FlushBuilder {
         for violation in &judged.schema.violations {
             self.violations.append(minute, operation, class, violation);
         }
-        self.append_signals(
-            minute,
-            operation,
-            status,
-            zone,
-            exchange,
-            judged,
-            client.as_deref(),
-        );
+        self.append_signals(minute, operation, status, zone, judged, client.as_deref());
         let session_seen = judged.session.hash.as_ref().map(|hash| self.observe(hash));
         let path_seen = self.observe(judged.path.as_bytes());
         self.exchanges.append(
@@ -178,7 +170,6 @@ impl FlushBuilder {
         operation: u32,
         status: u16,
         zone: &Zone,
-        exchange: &Exchange<'_>,
         judged: &Judged,
         client: Option<&str>,
     ) {
@@ -207,7 +198,7 @@ impl FlushBuilder {
             .tokens
             .iter()
             .filter_map(|token| token.hash.map(hex::encode));
-        let certificate = super::mtls::fingerprint(exchange);
+        let certificate = judged.fingerprint.map(hex::encode);
         let entities = client
             .map(|ip| ("ip", ip.to_owned()))
             .into_iter()

@@ -4,6 +4,8 @@
 //! A fifth verdict is a field of [`Judged`] and a call in [`Judge::judge`]; the compiler then lists the other places.
 
 pub mod batch;
+#[cfg(test)]
+mod fixtures;
 pub mod mtls;
 pub mod privacy;
 pub mod schema;
@@ -15,13 +17,12 @@ use std::sync::Arc;
 use crate::decode::host_name;
 use crate::model::{
     Exchange, Method, MtlsOutcome, MtlsVerdict, OVERFLOW, OperationKey, OperationSource,
-    SchemaOutcome, SchemaVerdict, TokenOutcome,
+    SchemaOutcome, SchemaVerdict, SessionOutcome, SessionVerdict, TokenOutcome,
 };
 use crate::policy::operations::Match;
 use crate::policy::{Policy, Zone, path};
 use mtls::CertificateCache;
 use privacy::Hasher;
-use session::SessionVerdict;
 use token::{TokenCache, TokenVerdict};
 
 /// Longest endpoint that becomes a key of its own, bytes; a learned template over it is `{overflow}`.
@@ -89,6 +90,8 @@ pub struct Judged {
     pub schema: SchemaVerdict,
     /// mTLS verdict.
     pub mtls: MtlsVerdict,
+    /// SHA-256 of the client certificate, where known.
+    pub fingerprint: Option<[u8; 32]>,
 }
 
 impl Default for Judged {
@@ -101,7 +104,11 @@ impl Default for Judged {
             endpoint: String::new(),
             source: OperationSource::Learned,
             matched: Match::default(),
-            session: SessionVerdict::default(),
+            session: SessionVerdict {
+                outcome: SessionOutcome::NotConfigured,
+                identifiers: Vec::new(),
+                hash: None,
+            },
             tokens: Vec::new(),
             token: None,
             schema: SchemaVerdict {
@@ -116,6 +123,7 @@ impl Default for Judged {
                 verified: None,
                 revoked: None,
             },
+            fingerprint: None,
         }
     }
 }
@@ -176,7 +184,13 @@ impl Judge {
             &mut judged.tokens,
         );
         judged.token = token::best(&judged.tokens);
-        judged.session = session::judge(zone, exchange, &judged.tokens, &self.shared.hasher);
+        session::judge(
+            zone,
+            exchange,
+            &judged.tokens,
+            &self.shared.hasher,
+            &mut judged.session,
+        );
         judged.schema.request = SchemaOutcome::NotEvaluated;
         judged.schema.response = SchemaOutcome::NotEvaluated;
         judged.schema.violations.clear();
@@ -188,7 +202,9 @@ impl Judge {
             &judged.path,
             &mut judged.schema,
         );
-        judged.mtls = mtls::judge(zone, exchange, &host, &self.shared.certificates);
+        let certificate = mtls::examine(zone, exchange, &host, &self.shared.certificates);
+        judged.mtls = certificate.verdict;
+        judged.fingerprint = certificate.fingerprint;
         true
     }
 }

@@ -14,5 +14,5 @@ pub use place::{Position, Problem, Problems, Reject};
 pub use time::{EventTime, MINUTE_MILLIS};
 pub use verdict::{
     Direction, Location, MtlsOutcome, MtlsReason, MtlsVerdict, SchemaOutcome, SchemaVerdict,
-    SessionOutcome, TokenOutcome, TokenReason, Violation, ViolationClass,
+    SessionOutcome, SessionVerdict, TokenOutcome, TokenReason, Violation, ViolationClass,
 };

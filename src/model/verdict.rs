@@ -241,3 +241,14 @@ pub struct MtlsVerdict {
     /// Whether it is valid but revoked.
     pub revoked: Option<bool>,
 }
+
+/// Session verdict: which configured identifiers were present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionVerdict {
+    /// Outcome.
+    pub outcome: SessionOutcome,
+    /// Indexes of the present identifiers in the zone's list, ascending.
+    pub identifiers: Vec<u16>,
+    /// Keyed hash of the first present identifier's value; the value itself never leaves the enricher.
+    pub hash: Option<[u8; 16]>,
+}

@@ -109,7 +109,7 @@ pub struct Summary {
     /// Flushes stored.
     pub flushes: u64,
     /// Token verdicts that were remembered, and that had to be worked out.
-    pub token_cache: (u64, u64),
+    pub token_cache: crate::enrich::token::Counts,
     /// Whether the run was told to stop before its input ended.
     pub stopped: bool,
 }
@@ -366,11 +366,11 @@ fn open(
     stop: &AtomicBool,
 ) -> Result<Option<Input>, Fault> {
     loop {
-        let waits = match Input::open(path) {
+        match Input::open(path) {
             // An empty file cannot be told from another one yet.
-            Ok(input) if settings.source.follow && input.fingerprint(None).is_none() => true,
+            Ok(input) if settings.source.follow && input.fingerprint(None).is_none() => {}
             Ok(input) => return Ok(Some(input)),
-            Err(error) if settings.source.follow && error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) if settings.source.follow && error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => {
                 let name = path.map_or_else(
                     || "standard input".to_owned(),
@@ -379,7 +379,7 @@ fn open(
                 return Err(Fault::Source { name, source });
             }
         };
-        if !waits || stop.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         std::thread::sleep(POLL);

@@ -243,11 +243,11 @@ impl Input {
             file.seek(SeekFrom::Start(offset))?;
             counter.add(offset);
         }
-        let counted = Counted {
+        let tallied = Counted {
             file,
             counter: counter.clone(),
         };
-        let mut reader = unpack(Box::new(counted), self.packing)?;
+        let mut reader = unpack(Box::new(tallied), self.packing)?;
         if self.packing != Packing::Plain {
             io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
         }

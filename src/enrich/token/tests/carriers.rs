@@ -1,0 +1,155 @@
+//! Tables of what carries a token.
+
+use super::*;
+
+#[test]
+fn the_first_source_with_something_in_it_decides() {
+    let hs = signer("HS256");
+    let token = hs.token(&json!({}));
+    let mut object = configuration("all", &all_keys());
+    object.token_sources = [
+        r#"http.request.headers["authorization"][0]"#,
+        r#"http.request.headers["x-token"][1]"#,
+        r#"http.request.cookies["Tok"][0]"#,
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let zone = zone_of(vec![object]);
+    let cookie = format!("a=b; Tok={token}; tok=x");
+    let lower = format!("tok={token}");
+    let bearer = |scheme: &str| format!("{scheme}{token}");
+    let all = || Captured::All;
+    let names =
+        |names: &[&'static str]| Captured::Names(names.iter().map(|name| (*name).into()).collect());
+    let missing = TokenOutcome::Missing;
+    let unknown = TokenOutcome::NotCaptured;
+    for (fields, captured, expected) in [
+        (vec![("Authorization", bearer("Bearer "))], all(), VALID),
+        (vec![("AUTHORIZATION", bearer("bEaReR   "))], all(), VALID),
+        (vec![("authorization", bearer("Bearer: "))], all(), VALID),
+        (vec![("authorization", bearer("bearer:"))], all(), VALID),
+        (vec![("authorization", bearer(""))], all(), VALID),
+        (vec![("authorization", bearer(" \tBearer "))], all(), VALID),
+        (
+            vec![("authorization", bearer("Bearer\t"))],
+            all(),
+            invalid(Malformed),
+        ),
+        (
+            vec![("authorization", bearer("Bearer Bearer "))],
+            all(),
+            invalid(Malformed),
+        ),
+        (vec![("authorization", bearer("Basic "))], all(), missing),
+        (
+            vec![("authorization", "Basic YTpi".to_owned())],
+            all(),
+            missing,
+        ),
+        (
+            vec![("authorization", "garbage".to_owned())],
+            all(),
+            invalid(Malformed),
+        ),
+        (
+            vec![("authorization", "Bearer x y".to_owned())],
+            all(),
+            invalid(Malformed),
+        ),
+        (
+            vec![("authorization", "Bearer ".to_owned())],
+            all(),
+            missing,
+        ),
+        (vec![("authorization", String::new())], all(), missing),
+        (vec![], all(), missing),
+        (vec![("x-token", bearer(""))], all(), missing),
+        (
+            vec![("x-token", "x".to_owned()), ("X-Token", bearer(""))],
+            all(),
+            VALID,
+        ),
+        (vec![("cookie", cookie.clone())], all(), VALID),
+        (vec![("cookie", lower.clone())], all(), missing),
+        // An empty source is passed over, another scheme is not.
+        (
+            vec![
+                ("authorization", "Bearer ".to_owned()),
+                ("cookie", cookie.clone()),
+            ],
+            all(),
+            VALID,
+        ),
+        (
+            vec![
+                ("authorization", "Basic x".to_owned()),
+                ("cookie", cookie.clone()),
+            ],
+            all(),
+            missing,
+        ),
+        // A bad token hides a good one behind it.
+        (
+            vec![
+                ("authorization", "x.y.z".to_owned()),
+                ("cookie", cookie.clone()),
+            ],
+            all(),
+            invalid(Malformed),
+        ),
+        // What was not captured proves nothing, what was seen does.
+        (vec![], Captured::Nothing, unknown),
+        (vec![("cookie", cookie.clone())], Captured::Nothing, VALID),
+        (
+            vec![("authorization", "Basic x".to_owned())],
+            Captured::Nothing,
+            missing,
+        ),
+        (
+            vec![("authorization", String::new())],
+            Captured::Nothing,
+            unknown,
+        ),
+        (
+            vec![],
+            names(&["Authorization", "X-Token", "Cookie"]),
+            missing,
+        ),
+        (vec![], names(&["authorization", "cookie"]), unknown),
+        (vec![], names(&["authorization", "x-token"]), unknown),
+    ] {
+        let borrowed: Vec<_> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let exchange = exchange(&borrowed, captured);
+        let mut out = vec![];
+        judge(
+            &zone,
+            &exchange,
+            &TokenCache::new(1),
+            &Hasher::new(b"k"),
+            &mut out,
+        );
+        assert_eq!(out.len(), 1);
+        assert_eq!(out[0].outcome, expected, "{fields:?}");
+        let carried = matches!(expected, TokenOutcome::Valid | TokenOutcome::Invalid(_));
+        assert_eq!(out[0].hash.is_some(), carried, "{fields:?}");
+    }
+}
+
+#[test]
+fn every_configuration_judges_for_itself() {
+    let (hs, es) = (signer("HS256"), signer("ES256"));
+    let zone = zone_of(vec![
+        configuration("one", std::slice::from_ref(&hs.jwk)),
+        configuration("two", std::slice::from_ref(&es.jwk)),
+    ]);
+    let value = format!("Bearer {}", es.token(&json!({"sub": "u"})));
+    let exchange = exchange(&[("authorization", &value)], Captured::All);
+    let mut out = vec![judge_at(&zone, "x", 0)];
+    let cache = TokenCache::new(16);
+    judge(&zone, &exchange, &cache, &Hasher::new(b"k"), &mut out);
+    let outcomes: Vec<_> = out.iter().map(|verdict| verdict.outcome).collect();
+    assert_eq!(outcomes, [invalid(UnknownKey), VALID]);
+    assert_eq!(out[0].hash, out[1].hash);
+    assert_eq!(out[1].claims.as_ref().unwrap()["sub"], "u");
+    assert_eq!(best(&out), Some(VALID));
+}

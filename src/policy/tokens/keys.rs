@@ -1,0 +1,458 @@
+//! JWK sets: the keys that verify tokens, found by (`kid`, `alg`).
+//!
+//! Enters: a JWK set (RFC 7517 section 5) as it was read. Leaves: the usable keys, or every problem. Keys that are
+//! not for verifying (another type, curve, algorithm or use) are set aside without a word, as the vendor does, as
+//! long as one usable key is left; keys that are for verifying and broken are problems. Nothing is fetched.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
+    ParsedPublicKey,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use serde_json::{Map, Value};
+
+use super::{Algorithm, json};
+use crate::model::Problems;
+use crate::policy::objects::FileText;
+
+/// Smallest and largest RSA modulus, bits: RFC 7518 section 3.3, and what the verifier takes.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// Smallest and largest public exponent, bits.
+const RSA_EXPONENT_BITS: std::ops::RangeInclusive<usize> = 2..=33;
+
+/// The usable keys of a set. A key never serves another algorithm than its own, so a public RSA key can never be taken
+/// for an HMAC secret.
+#[derive(Debug, Default)]
+pub struct KeySet {
+    by_id: BTreeMap<String, Vec<Key>>,
+}
+
+/// One key and the one algorithm that it verifies.
+#[derive(Debug)]
+pub struct Key {
+    algorithm: Algorithm,
+    material: Material,
+}
+
+#[derive(Debug)]
+enum Material {
+    Library(Box<DecodingKey>, jsonwebtoken::Algorithm),
+    /// ES512, which the library does not verify.
+    P521(ParsedPublicKey),
+}
+
+impl Key {
+    /// The algorithm that it verifies.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Whether `signature` (base64url without padding) is one of `message` by this key.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
+        match &self.material {
+            Material::Library(key, algorithm) => {
+                jsonwebtoken::crypto::verify(signature, message, key, *algorithm).unwrap_or(false)
+            }
+            Material::P521(key) => URL_SAFE_NO_PAD
+                .decode(signature)
+                .is_ok_and(|signature| key.verify_sig(message, &signature).is_ok()),
+        }
+    }
+}
+
+/// What became of one member of `keys`.
+enum Read {
+    Usable(String, Key),
+    /// Why it is not for verifying tokens.
+    SetAside(String),
+}
+
+/// A fact about a broken key and what to do about it.
+struct Broken(String, &'static str);
+
+impl KeySet {
+    /// Reads a set; `place` names the member of the pipeline file that it comes from.
+    pub(super) fn compile(file: &FileText, place: &str, problems: &mut Problems) -> Self {
+        let place = if file.name.is_empty() {
+            place.to_owned()
+        } else {
+            format!("{place} ({})", file.name)
+        };
+        let mut set = Self::default();
+        let keys = match json::object(&file.bytes).map(|mut members| members.remove("keys")) {
+            Ok(Some(Value::Array(keys))) => keys,
+            Ok(_) => {
+                problems.hint(
+                    place,
+                    "no member \"keys\" that is an array",
+                    "a JWK set looks like {\"keys\": [ … ]} (RFC 7517 section 5)",
+                );
+                return set;
+            }
+            Err(error) => {
+                problems.hint(
+                    place,
+                    format!("not a JWK set: {error}"),
+                    "a JWK set looks like {\"keys\": [ … ]} (RFC 7517 section 5)",
+                );
+                return set;
+            }
+        };
+        let before = problems.0.len();
+        let mut aside = Vec::new();
+        for (number, key) in keys.iter().enumerate() {
+            let key_place = format!("{place} keys[{number}]");
+            match read(key) {
+                Ok(Read::Usable(id, key)) => {
+                    let same = set.by_id.entry(id).or_default();
+                    if same.iter().any(|known| known.algorithm == key.algorithm) {
+                        problems.hint(
+                            key_place,
+                            format!(
+                                "another key of this set has the same kid and verifies {} too",
+                                key.algorithm.as_str()
+                            ),
+                            "give every key of an algorithm its own kid",
+                        );
+                    } else {
+                        same.push(key);
+                    }
+                }
+                Ok(Read::SetAside(why)) => aside.push(format!("keys[{number}] {why}")),
+                Err(Broken(what, hint)) => problems.hint(key_place, what, hint),
+            }
+        }
+        if set.by_id.is_empty() && problems.0.len() == before {
+            let message = if aside.is_empty() {
+                "the set has no keys".to_owned()
+            } else {
+                format!("no key of the set can verify tokens: {}", aside.join(", "))
+            };
+            problems.hint(
+                place,
+                message,
+                "keys for RS, PS, ES and HS 256 to 512 and for EdDSA (Ed25519) are usable",
+            );
+        }
+        set
+    }
+
+    /// All keys of this `kid`; `None` when there is none.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&[Key]> {
+        self.by_id.get(id).map(Vec::as_slice)
+    }
+
+    /// Every key with its `kid`.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Key)> {
+        self.by_id
+            .iter()
+            .flat_map(|(id, keys)| keys.iter().map(move |key| (id.as_str(), key)))
+    }
+}
+
+fn read(value: &Value) -> Result<Read, Broken> {
+    let Value::Object(jwk) = value else {
+        return Err(Broken(
+            "not a JSON object".to_owned(),
+            "every key is an object with kty and kid",
+        ));
+    };
+    let kind = text(jwk, "kty")?.ok_or_else(|| {
+        Broken(
+            "no kty".to_owned(),
+            "kty is RSA, EC, OKP or oct (RFC 7517 section 4.1)",
+        )
+    })?;
+    if !matches!(kind, "RSA" | "EC" | "OKP" | "oct") {
+        return Ok(Read::SetAside(format!("has the unsupported type {kind:?}")));
+    }
+    let stated = match text(jwk, "alg")? {
+        Some(name) => match Algorithm::parse(name) {
+            Some(algorithm) => Some(algorithm),
+            None => {
+                return Ok(Read::SetAside(format!(
+                    "has the unsupported algorithm {name:?}"
+                )));
+            }
+        },
+        None => None,
+    };
+    if let Some(why) = other_use(jwk)? {
+        // A stated signature algorithm contradicts the use; without one the key simply serves something else.
+        return match stated {
+            None => Ok(Read::SetAside(why)),
+            Some(algorithm) => Err(Broken(
+                format!("the key {why} and states {}", algorithm.as_str()),
+                "a key that verifies tokens has use \"sig\" or none, and key_ops with \"verify\" or none",
+            )),
+        };
+    }
+    let (algorithm, material) = match kind {
+        "RSA" => rsa(jwk, stated)?,
+        "oct" => secret(jwk, stated)?,
+        _ => {
+            let curve = text(jwk, "crv")?.ok_or_else(|| {
+                Broken("no crv".to_owned(), "crv is P-256, P-384, P-521 or Ed25519")
+            })?;
+            let Some(curve) = Curve::parse(kind, curve) else {
+                return Ok(Read::SetAside(format!(
+                    "has the unsupported curve {curve:?}"
+                )));
+            };
+            on_curve(jwk, curve, stated)?
+        }
+    };
+    let id = text(jwk, "kid")?
+        .filter(|id| !id.is_empty())
+        .ok_or_else(|| {
+            Broken(
+                "no kid".to_owned(),
+                "tokens name their key by kid, so every key needs one",
+            )
+        })?;
+    Ok(Read::Usable(
+        id.to_owned(),
+        Key {
+            algorithm,
+            material,
+        },
+    ))
+}
+
+/// Why `use` or `key_ops` (RFC 7517 sections 4.2 and 4.3) keep the key from verifying signatures.
+fn other_use(jwk: &Map<String, Value>) -> Result<Option<String>, Broken> {
+    if let Some(name) = text(jwk, "use")?
+        && name != "sig"
+    {
+        return Ok(Some(format!("has use {name:?}")));
+    }
+    match jwk.get("key_ops") {
+        None => Ok(None),
+        Some(Value::Array(operations)) if operations.iter().all(Value::is_string) => Ok(operations
+            .iter()
+            .all(|operation| operation != "verify")
+            .then(|| "has key_ops without \"verify\"".to_owned())),
+        Some(_) => Err(Broken(
+            "key_ops is not an array of strings".to_owned(),
+            "leave key_ops out or write [\"verify\"]",
+        )),
+    }
+}
+
+fn rsa(
+    jwk: &Map<String, Value>,
+    stated: Option<Algorithm>,
+) -> Result<(Algorithm, Material), Broken> {
+    let algorithm = match stated {
+        // The vendor's default (feature map 4.2), not RFC 7517's "any".
+        None => Algorithm::Rs256,
+        Some(
+            algorithm @ (Algorithm::Rs256
+            | Algorithm::Rs384
+            | Algorithm::Rs512
+            | Algorithm::Ps256
+            | Algorithm::Ps384
+            | Algorithm::Ps512),
+        ) => algorithm,
+        Some(other) => return Err(mismatch("RSA", other)),
+    };
+    let modulus = octets(jwk, "n")?;
+    let exponent = octets(jwk, "e")?;
+    let bits = bit_length(&modulus);
+    if !RSA_BITS.contains(&bits) {
+        return Err(Broken(
+            format!("the RSA modulus has {bits} bits"),
+            "RSA keys have 2048 to 8192 bits (RFC 7518 section 3.3)",
+        ));
+    }
+    // An exponent of 1 would make every padded message its own signature; the verifier takes up to 33 bits.
+    let plausible = RSA_EXPONENT_BITS.contains(&bit_length(&exponent))
+        && [&modulus, &exponent].iter().all(|number| {
+            number.first() != Some(&0) && number.last().is_some_and(|low| low & 1 == 1)
+        });
+    if !plausible {
+        return Err(Broken(
+            "n and e are not an RSA public key".to_owned(),
+            "n and e are odd unsigned big-endian numbers without leading zeros; e is usually AQAB",
+        ));
+    }
+    let key = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
+    library(algorithm, key)
+}
+
+fn secret(
+    jwk: &Map<String, Value>,
+    stated: Option<Algorithm>,
+) -> Result<(Algorithm, Material), Broken> {
+    let (algorithm, least) = match stated {
+        None | Some(Algorithm::Hs256) => (Algorithm::Hs256, 32),
+        Some(Algorithm::Hs384) => (Algorithm::Hs384, 48),
+        Some(Algorithm::Hs512) => (Algorithm::Hs512, 64),
+        Some(other) => return Err(mismatch("oct", other)),
+    };
+    let secret = octets(jwk, "k")?;
+    if secret.len() < least {
+        return Err(Broken(
+            format!(
+                "the secret has {} bytes, {} needs {least}",
+                secret.len(),
+                algorithm.as_str()
+            ),
+            "an HMAC secret is at least as long as the hash (RFC 7518 section 3.2)",
+        ));
+    }
+    library(algorithm, DecodingKey::from_secret(&secret))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Curve {
+    P256,
+    P384,
+    P521,
+    Ed25519,
+}
+
+impl Curve {
+    fn parse(kind: &str, name: &str) -> Option<Self> {
+        match (kind, name) {
+            ("EC", "P-256") => Some(Self::P256),
+            ("EC", "P-384") => Some(Self::P384),
+            ("EC", "P-521") => Some(Self::P521),
+            ("OKP", "Ed25519") => Some(Self::Ed25519),
+            _ => None,
+        }
+    }
+
+    fn algorithm(self) -> Algorithm {
+        match self {
+            Self::P256 => Algorithm::Es256,
+            Self::P384 => Algorithm::Es384,
+            Self::P521 => Algorithm::Es512,
+            Self::Ed25519 => Algorithm::EdDsa,
+        }
+    }
+
+    /// Bytes of one coordinate (RFC 7518 section 6.2.1.2, RFC 8037 section 2).
+    fn coordinate(self) -> usize {
+        match self {
+            Self::P256 | Self::Ed25519 => 32,
+            Self::P384 => 48,
+            Self::P521 => 66,
+        }
+    }
+}
+
+fn on_curve(
+    jwk: &Map<String, Value>,
+    curve: Curve,
+    stated: Option<Algorithm>,
+) -> Result<(Algorithm, Material), Broken> {
+    let algorithm = curve.algorithm();
+    if let Some(other) = stated.filter(|stated| *stated != algorithm) {
+        return Err(mismatch("elliptic curve", other));
+    }
+    let sized = |name| {
+        let value = octets(jwk, name)?;
+        if value.len() == curve.coordinate() {
+            Ok(value)
+        } else {
+            Err(Broken(
+                format!(
+                    "{name} has {} bytes, the curve needs {}",
+                    value.len(),
+                    curve.coordinate()
+                ),
+                "coordinates are padded to the full size of the curve (RFC 7518 section 6.2.1.2)",
+            ))
+        }
+    };
+    let mut point = Vec::new();
+    if curve == Curve::Ed25519 {
+        point.extend(sized("x")?);
+    } else {
+        // SEC 1 section 2.3.3: 4 announces an uncompressed point.
+        point.push(4);
+        point.extend(sized("x")?);
+        point.extend(sized("y")?);
+    }
+    let parsed = match curve {
+        Curve::P256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point),
+        Curve::P384 => ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &point),
+        Curve::P521 => ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, &point),
+        Curve::Ed25519 => ParsedPublicKey::new(&ED25519, &point),
+    }
+    .map_err(|_| {
+        Broken(
+            "the coordinates are no point of the curve".to_owned(),
+            "copy x and y from the issuer's key set again",
+        )
+    })?;
+    match curve {
+        Curve::P521 => Ok((algorithm, Material::P521(parsed))),
+        Curve::Ed25519 => library(algorithm, DecodingKey::from_ed_der(&point)),
+        Curve::P256 | Curve::P384 => library(algorithm, DecodingKey::from_ec_der(&point)),
+    }
+}
+
+fn library(algorithm: Algorithm, key: DecodingKey) -> Result<(Algorithm, Material), Broken> {
+    match algorithm.library() {
+        Some(name) => Ok((algorithm, Material::Library(Box::new(key), name))),
+        None => Err(mismatch("this", algorithm)),
+    }
+}
+
+fn mismatch(kind: &str, algorithm: Algorithm) -> Broken {
+    Broken(
+        format!("a key of type {kind} cannot verify {}", algorithm.as_str()),
+        "make kty, crv and alg agree (RFC 7518 section 6.1)",
+    )
+}
+
+/// A member that is a string when it is there.
+fn text<'a>(jwk: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Broken> {
+    match jwk.get(name) {
+        None => Ok(None),
+        Some(Value::String(value)) => Ok(Some(value)),
+        Some(_) => Err(Broken(
+            format!("{name} is not a string"),
+            "members of a key are strings (RFC 7517 section 4)",
+        )),
+    }
+}
+
+/// A member that must be there as base64url.
+fn octets(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, Broken> {
+    let value =
+        text(jwk, name)?.ok_or_else(|| Broken(format!("no {name}"), "the key is incomplete"))?;
+    // Some issuers pad although RFC 7515 section 2 forbids it; a key file is not hostile, and padding changes nothing.
+    URL_SAFE_NO_PAD
+        .decode(value.trim_end_matches('='))
+        .map_err(|_| {
+            Broken(
+                format!("{name} is not base64url"),
+                "values of keys are base64url without padding (RFC 7515 section 2)",
+            )
+        })
+}
+
+fn bit_length(number: &[u8]) -> usize {
+    match number.iter().position(|byte| *byte != 0) {
+        None => 0,
+        Some(zeros) => {
+            let rest = number.get(zeros..).unwrap_or_default();
+            let first = rest.first().map_or(0, |byte| byte.leading_zeros() as usize);
+            rest.len() * 8 - first
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
