@@ -23,6 +23,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(cli::demo::Args),
     Run(cli::run::Args),
     Check(cli::check::Args),
     Report(cli::report::Args),
@@ -47,8 +48,9 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match &arguments.command {
+        Command::Demo(args) => cli::demo::run(args),
         Command::Run(args) => cli::run::run(args),
-        Command::Check(args) => cli::check::run(args).map_err(anyhow::Error::from),
+        Command::Check(args) => cli::check::run(args),
         Command::Report(args) => cli::report::run(args),
         Command::Explain(args) => cli::explain::run(args),
         Command::Generate(args) => cli::generate::run(args),

@@ -5,7 +5,7 @@ WITH seen AS (
            client_register, client_rank, path_register, path_rank
     FROM exchanges WHERE session_id IS NOT NULL
 ), kept AS (
-    SELECT window_start, operation, session_id, count(*) AS requests,
+    SELECT window_start, operation, session_id AS hash, count(*) AS requests,
            registers(client_register, client_rank) AS addresses,
            registers(path_register, path_rank) AS paths
     FROM seen
@@ -13,7 +13,7 @@ WITH seen AS (
     ORDER BY session_id, window_start, operation
     LIMIT 20000
 )
-SELECT k.window_start, o.zone, o.host, o.method, o.endpoint, encode(k.session_id, 'hex') AS session_id,
+SELECT k.window_start, o.zone, o.host, o.method, o.endpoint, encode(k.hash, 'hex') AS session_id,
        k.requests, k.addresses, k.paths
 FROM kept k JOIN operations o ON o.operation = k.operation
-ORDER BY k.window_start, o.zone, o.host, o.method, o.endpoint, k.session_id
+ORDER BY k.window_start, o.zone, o.host, o.method, o.endpoint, k.hash

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::BadConfiguration;
-
 /// Validate a pipeline file without running it
 ///
 /// Reads the file and everything it names (schemas, key sets, certificates) and reports every problem at once.
@@ -20,15 +18,15 @@ pub struct Args {
 ///
 /// # Errors
 /// Every problem of the file.
-pub fn run(args: &Args) -> Result<(), BadConfiguration> {
+pub fn run(args: &Args) -> anyhow::Result<()> {
     let settings = super::load(&args.pipeline)?;
-    println!("{}: no problems", args.pipeline.display());
+    let mut text = format!("{}: no problems\n", args.pipeline.display());
     for zone in &settings.policy.zones {
         let counted = |number: usize, what: &str| {
             format!("{number} {what}{}", if number == 1 { "" } else { "s" })
         };
-        println!(
-            "  zone {} ({}): {}, {}, {}",
+        text += &format!(
+            "  zone {} ({}): {}, {}, {}\n",
             zone.name,
             zone.id,
             counted(zone.operations.entries.len(), "operation"),
@@ -36,5 +34,5 @@ pub fn run(args: &Args) -> Result<(), BadConfiguration> {
             counted(zone.tokens.configurations.len(), "token configuration"),
         );
     }
-    Ok(())
+    Ok(super::print(&text)?)
 }

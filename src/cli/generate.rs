@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::clock::Stopwatch;
 use crate::model::EventTime;
 use crate::traffic::{
-    DEFAULT_LATE_PER_MILLE, DEFAULT_SPAN_SECONDS, DEFAULT_START_SECONDS, Generator, Scenario,
+    DEFAULT_LATE_PER_MILLE, DEFAULT_SPAN_SECONDS, DEFAULT_START_SECONDS, Generator, Scenario, Truth,
 };
 
 /// First line of the pipeline files that are ours to overwrite.
@@ -193,6 +193,27 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Writes a pipeline folder with its log for `gatewatch demo`, and says what the pipeline must find in it.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(super) fn write_demo(folder: &Path, seed: u64, events: u64) -> anyhow::Result<Truth> {
+    let scenario = Scenario::demo();
+    let log = folder.join(LOG);
+    write_pipeline(folder, &scenario, &log)?;
+    let Some(start) = EventTime::from_seconds(DEFAULT_START_SECONDS) else {
+        bail!("the start lies outside 1970–2100");
+    };
+    let mut generator = Generator::new(&scenario, seed, events, start, DEFAULT_SPAN_SECONDS)?;
+    let progress = progress(events, &log);
+    let written = File::create(&log)
+        .and_then(|file| write_lines(&mut generator, file, None, &progress))
+        .with_context(|| format!("cannot write {}", log.display()));
+    progress.finish_and_clear();
+    written?;
+    Ok(generator.truth().clone())
 }
 
 /// Writes every line, at most `rate` a second.

@@ -1,6 +1,7 @@
 //! One file per subcommand, thin: parse, call, print.
 
 pub mod check;
+pub mod demo;
 pub mod explain;
 pub mod generate;
 pub mod report;
@@ -8,6 +9,7 @@ pub mod run;
 pub mod table;
 
 use std::fmt;
+use std::io::Write as _;
 
 use crate::config::{Settings, Unusable};
 
@@ -33,6 +35,21 @@ pub fn load(pipeline: &std::path::Path) -> Result<Settings, BadConfiguration> {
         eprintln!("warning: {warning}");
     }
     Ok(settings)
+}
+
+/// Prints to standard output. A reader that has gone away has seen enough.
+///
+/// # Errors
+/// What the system says.
+pub fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// A number with separators: 1234567 → 1,234,567.

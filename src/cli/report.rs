@@ -80,12 +80,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let settings = super::load(&args.pipeline)?;
     let report = compute(&settings, args.range, args.as_of)?;
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&report.wire(&settings.policy))?
-        );
+        let text = serde_json::to_string_pretty(&report.wire(&settings.policy))?;
+        super::print(&format!("{text}\n"))?;
     } else {
-        table::print(&report.endpoints, report.as_of, report.range.as_str());
+        super::print(&table::posture(
+            &report.endpoints,
+            report.as_of,
+            report.range.as_str(),
+        ))?;
     }
     Ok(())
 }
@@ -152,6 +154,14 @@ impl Report {
     #[must_use]
     pub fn as_of(&self) -> Option<EventTime> {
         self.as_of
+    }
+
+    /// The report as `report --json` prints it.
+    ///
+    /// # Errors
+    /// Never in practice: the shape has only string keys.
+    pub fn to_json(&self, policy: &Policy) -> serde_json::Result<serde_json::Value> {
+        serde_json::to_value(self.wire(policy))
     }
 
     fn wire<'r>(&'r self, policy: &'r Policy) -> Wire<'r> {

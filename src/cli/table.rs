@@ -1,33 +1,40 @@
 //! The posture as a table for people.
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle,
+};
 
 use super::grouped;
 use crate::model::EventTime;
 use crate::posture::Endpoint;
 
-/// Prints the table with a legend, or says that there is nothing.
-pub fn print(endpoints: &[Endpoint], as_of: Option<EventTime>, range: &str) {
+/// The table with its heading and legend, or that there is nothing.
+#[must_use]
+pub fn posture(endpoints: &[Endpoint], as_of: Option<EventTime>, range: &str) -> String {
     let Some(as_of) = as_of else {
-        println!("the store is empty");
-        println!("hint: `gatewatch run PIPELINE.toml` fills it");
-        return;
+        return "the store is empty\nhint: `gatewatch run PIPELINE.toml` fills it\n".to_owned();
     };
-    println!(
-        "posture of the {range} up to {as_of}, {} endpoints",
-        endpoints.len()
-    );
-    println!("{}", table(endpoints));
-    println!(
-        "auth: successful requests with a session identifier; tokens and certificates: all requests; violating: requests against their schema"
-    );
+    let count = endpoints.len();
+    let s = if count == 1 { "" } else { "s" };
+    format!(
+        "Posture of the {range} up to {as_of}: {count} endpoint{s}\n{}\n{LEGEND}\n",
+        table(endpoints)
+    )
 }
+
+/// Lines around the table and under its heading; none between the rows, so that many endpoints fit a screen.
+const STYLE: TableStyle = TableStyle::new()
+    .top_border(LineStyle::none().fill('─').junction('─'))
+    .header_separator(LineStyle::none().fill('─').junction('─'))
+    .bottom_border(LineStyle::none().fill('─').junction('─'));
+
+const LEGEND: &str = "auth: share of successful requests with a session identifier · tokens, certificates: all requests · \
+                      violating: requests against their schema";
 
 fn table(endpoints: &[Endpoint]) -> Table {
     let mut table = Table::new();
     table
-        .load_style(UTF8_HORIZONTAL_ONLY)
+        .load_style(STYLE)
         .set_content_arrangement(ContentArrangement::Dynamic);
     let heads = [
         "endpoint",

@@ -209,7 +209,7 @@ impl<'d> Section<'d> {
                     match item.get_ref().as_str() {
                         Some(text) => strings.push(text.to_owned()),
                         None => {
-                            self.wrong_type(&format!("{key}[{index}]"), "a string", item.get_ref())
+                            self.wrong_type(&format!("{key}[{index}]"), "a string", item.get_ref());
                         }
                     }
                 }

@@ -165,7 +165,7 @@ fn only_kind(section: &Section<'_>, known: &str, hint: &str) {
 fn read_correlate(section: &Section<'_>) -> (correlate::Limits, Duration) {
     let default = correlate::Limits::default();
     let timeout = positive(section, "timeout", default.timeout);
-    let idle = positive(section, "idle", Duration::from_secs(60));
+    let idle = positive(section, "idle", Duration::from_mins(1));
     let max_open = section.integer("max_open", default.max_open as u64);
     let max_open = usize::try_from(max_open).unwrap_or(usize::MAX);
     if max_open == 0 {
@@ -190,7 +190,7 @@ fn read_limits(section: &Section<'_>) -> (decode::Limits, usize) {
     };
     let token = section.bytes("token", 16 << 10);
     // Only records with a timestamp of their own (Kafka, HTTP) are held to it.
-    section.duration("future", Duration::from_secs(600));
+    section.duration("future", Duration::from_mins(10));
     section.finish();
     (limits, token)
 }
@@ -213,13 +213,13 @@ fn read_publish(section: &Section<'_>, folder: &Path, store: &Path) -> (PathBuf,
 }
 
 fn read_detect(section: &Section<'_>) -> DetectSettings {
-    let every = positive(section, "every", Duration::from_secs(300));
-    if every.as_millis() % 60_000 != 0 {
+    let every = positive(section, "every", Duration::from_mins(5));
+    if !every.as_millis().is_multiple_of(60_000) {
         section.problem("every", "must be whole minutes", "every = \"5m\"");
     }
     let lateness = section.duration("lateness", Duration::ZERO);
     // With one partition the watermark never waits for another one.
-    section.duration("idle", Duration::from_secs(60));
+    section.duration("idle", Duration::from_mins(1));
     let excluded_methods = if section.raw("excluded_methods").is_some() {
         section.strings("excluded_methods", false)
     } else {

@@ -98,7 +98,7 @@ fn read_tokens(
         title: section.required("title", "title = \"shop issuer\""),
         token_sources: section.strings("token_sources", true),
         jwks: read_jwks(section, folder),
-        clock_skew: section.duration("clock_skew", Duration::from_secs(60)),
+        clock_skew: section.duration("clock_skew", Duration::from_mins(1)),
         issuer: section.string("issuer"),
         audience: section.strings("audience", true),
         require_exp: section.boolean("require_exp", false),

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::wire::{self, BodyEncoding, Fields, HeadersCaptured, Object, Text};
-use super::{Kind, Limits, Record};
+use super::{Kind, Limits, MAX_DEPTH, Record};
 use crate::model::{
     Captured, Client, ClientCertificate, Exchange, Headers, Reject, Request, Response,
 };
@@ -20,6 +20,9 @@ use crate::model::{
 pub fn decode(payload: &[u8], limits: Limits) -> Result<Record<'_>, Reject> {
     if payload.len() > limits.event {
         return Err(Reject::TooLarge);
+    }
+    if too_deep(payload) {
+        return Err(Reject::TooDeep);
     }
     let Object(event): Object<wire::Event<'_>> =
         sonic_rs::from_slice(payload).map_err(|_| Reject::Malformed)?;
@@ -59,6 +62,32 @@ pub fn decode(payload: &[u8], limits: Limits) -> Result<Record<'_>, Reject> {
         response,
     };
     Ok(Record { kind, exchange })
+}
+
+/// Whether objects and arrays are nested more than [`MAX_DEPTH`] levels. Counting brackets first settles it for nearly
+/// every event; bodies are strings, and their own depth is judged where they are parsed.
+fn too_deep(payload: &[u8]) -> bool {
+    if memchr::memchr2_iter(b'{', b'[', payload)
+        .nth(MAX_DEPTH)
+        .is_none()
+    {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in payload {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
 }
 
 fn text(text: Option<Text<'_>>) -> Option<Cow<'_, str>> {
@@ -166,10 +195,10 @@ fn split_query<'a>(
     (front, query.or(Some(back)))
 }
 
-fn decode_headers<'a>(
-    fields: Option<Fields<'a>>,
+fn decode_headers(
+    fields: Option<Fields<'_>>,
     captured: Option<HeadersCaptured>,
-) -> Result<Headers<'a>, Reject> {
+) -> Result<Headers<'_>, Reject> {
     let captured = match (captured, &fields) {
         (Some(HeadersCaptured::All(true)), _) | (None, Some(_)) => Captured::All,
         (Some(HeadersCaptured::All(false)), _) | (None, None) => Captured::Nothing,
@@ -226,6 +255,11 @@ mod tests {
             r#"{{"kind":"exchange","time":1,{REQUEST},"x":"{}"}}"#,
             "a".repeat(2 << 20)
         );
+        let deep = format!(
+            r#"{{"kind":"exchange","time":1,{REQUEST},"x":{}1{}}}"#,
+            "[".repeat(64),
+            "]".repeat(64)
+        );
         let headers: Vec<String> = (0..257).map(|n| format!(r#""h{n}":"v""#)).collect();
         let headers = format!(
             r#"{{"kind":"exchange","time":1,"request":{{"method":"GET","host":"h","path":"/","headers":{{{}}}}}}}"#,
@@ -257,6 +291,7 @@ mod tests {
                 Reject::Malformed,
             ),
             (bytes.as_str(), Reject::TooLarge),
+            (deep.as_str(), Reject::TooDeep),
             (headers.as_str(), Reject::TooManyHeaders),
             (r#"{"kind":"other","time":1}"#, Reject::UnknownKind),
             (r#"{"time":1}"#, Reject::UnknownKind),
@@ -297,6 +332,21 @@ mod tests {
                 payload.get(..60).unwrap_or(payload)
             );
         }
+    }
+
+    #[test]
+    fn sixty_four_levels_and_brackets_in_strings_are_fine() {
+        let deep = format!(
+            r#"{{"kind":"exchange","time":1,{REQUEST},"x":{}1{}}}"#,
+            "[".repeat(63),
+            "]".repeat(63)
+        );
+        assert_eq!(rejected(&deep), None);
+        let text = format!(
+            r#"{{"kind":"exchange","time":1,{REQUEST},"x":"\"{}"}}"#,
+            "[".repeat(100)
+        );
+        assert_eq!(rejected(&text), None);
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub fn adapter(name: &str) -> Option<Adapter> {
 /// Most header fields in one message; as many as a gateway lets through is far fewer.
 pub const MAX_HEADERS: usize = 256;
 
+/// Most levels of objects and arrays in one event (design section 12).
+pub const MAX_DEPTH: usize = 64;
+
 /// Bounds that decoding applies (design section 12).
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

@@ -154,6 +154,7 @@ pub const DETECTORS: &[Detector] = &[
 ];
 
 /// The labels that hold for these authentication counts; at most one.
+#[must_use] 
 pub fn labels(operation: &OperationKey, counts: Counts, limits: &Limits) -> Vec<&'static str> {
     let labels = DETECTORS
         .iter()

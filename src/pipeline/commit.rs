@@ -9,7 +9,7 @@ use super::run::Fault;
 use crate::clock;
 use crate::config::{DetectSettings, Settings};
 use crate::detect::{self, Change, Evaluator, Finding};
-use crate::model::{MINUTE_MILLIS, OperationKey};
+use crate::model::{EventTime, MINUTE_MILLIS, OperationKey};
 use crate::publish::events;
 use crate::publish::file::TopicFiles;
 use crate::source::file::Fingerprint;
@@ -91,6 +91,7 @@ impl Committer {
     }
 
     /// Where reading of an input goes on; the candidates are fingerprints of its first bytes.
+    #[must_use] 
     pub fn checkpoint(
         &self,
         input: &crate::source::file::Input,
@@ -115,9 +116,9 @@ impl Committer {
                 path: identity.name.clone(),
                 end: flush.end,
                 from: flush.join.from,
-                clock: flush.join.clock.map(|clock| clock.nanos()),
+                clock: flush.join.clock.map(EventTime::nanos),
                 closed: flush.join.closed,
-                stream_clock: flush.clock.map(|clock| clock.nanos()),
+                stream_clock: flush.clock.map(EventTime::nanos),
             };
             (fingerprint.sha256.clone(), checkpoint)
         });

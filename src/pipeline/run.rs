@@ -305,12 +305,9 @@ fn judge_lines(
                 read = chunk.read.max(read);
                 since_event = Stopwatch::start();
                 for line in &chunk.lines {
-                    match &line.too_long {
-                        Some(too_long) => partition.refuse(too_long, line.offset, line.end),
-                        None => {
-                            let payload = chunk.bytes.get(line.start..line.start + line.len);
-                            partition.apply(payload.unwrap_or_default(), line.offset, line.end);
-                        }
+                    if let Some(too_long) = &line.too_long { partition.refuse(too_long, line.offset, line.end) } else {
+                        let payload = chunk.bytes.get(line.start..line.start + line.len);
+                        partition.apply(payload.unwrap_or_default(), line.offset, line.end);
                     }
                     if partition.full() {
                         since_flush = Stopwatch::start();
@@ -378,7 +375,7 @@ fn open(
                 );
                 return Err(Fault::Source { name, source });
             }
-        };
+        }
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }

@@ -224,10 +224,7 @@ impl Stream {
     fn decode<'a>(&self, payload: &'a [u8]) -> Result<Record<'a>, Reject> {
         let record = (self.adapter)(payload, self.limits)?;
         let zone = record.exchange.zone.as_deref();
-        match zone.is_none_or(|id| self.judge.policy().zone_by_id(id).is_some()) {
-            true => Ok(record),
-            false => Err(Reject::UnknownZone),
-        }
+        if zone.is_none_or(|id| self.judge.policy().zone_by_id(id).is_some()) { Ok(record) } else { Err(Reject::UnknownZone) }
     }
 }
 

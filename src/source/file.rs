@@ -205,10 +205,7 @@ impl Input {
                 if !follow {
                     return Ok(Some(true));
                 }
-                match replaced(path.as_deref(), inode, splitter.position()) {
-                    true => return Ok(Some(false)),
-                    false => std::thread::sleep(POLL),
-                }
+                if replaced(path.as_deref(), inode, splitter.position()) { return Ok(Some(false)) } else { std::thread::sleep(POLL) }
             }
         });
         let last_words = match outcome {
