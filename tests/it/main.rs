@@ -1,0 +1,3 @@
+//! The one integration binary: everything that needs only the public interface.
+
+mod truth;
