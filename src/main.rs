@@ -1,1 +1,77 @@
-fn main() {}
+//! The command: parse, log, run a subcommand, exit code.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use gatewatch::cli::{self, BadConfiguration};
+
+/// Allocations of the hot path are small and short-lived, which mimalloc serves fastest.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// API-security posture from gateway logs
+///
+/// Reads request and response events, judges each one (session identifier, token, API schema, client certificate),
+/// adds the verdicts up per minute and endpoint, and says which endpoints answer without authentication and what else
+/// somebody should look at. Start with `gatewatch demo`.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(cli::demo::Args),
+    Run(cli::run::Args),
+    Check(cli::check::Args),
+    Report(cli::report::Args),
+    Explain(cli::explain::Args),
+    Generate(cli::generate::Args),
+}
+
+/// Bad configuration or usage (sysexits.h, `EX_USAGE`).
+const UNUSABLE: u8 = 64;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are not errors; a terminal that has gone away needs no answer.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(UNUSABLE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let outcome = match &arguments.command {
+        Command::Demo(args) => cli::demo::run(args),
+        Command::Run(args) => cli::run::run(args),
+        Command::Check(args) => cli::check::run(args),
+        Command::Report(args) => cli::report::run(args),
+        Command::Explain(args) => cli::explain::run(args),
+        Command::Generate(args) => cli::generate::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref::<BadConfiguration>().is_some() => {
+            eprintln!("error: {error}");
+            ExitCode::from(UNUSABLE)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            // A cause that the message already quotes adds nothing.
+            let mut shown = error.to_string();
+            for cause in error.chain().skip(1).map(ToString::to_string) {
+                if !shown.contains(&cause) {
+                    eprintln!("  because {cause}");
+                    shown = cause;
+                }
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,5 +1,9 @@
 //! Judges one exchange: plain calls in a row, one per verdict.
+//!
+//! Enters: an exchange and a policy. Leaves: [`Judged`]. No I/O and no clock: time is the event's.
+//! A fifth verdict is a field of [`Judged`] and a call in [`Judge::judge`]; the compiler then lists the other places.
 
+pub mod batch;
 #[cfg(test)]
 mod fixtures;
 pub mod mtls;
@@ -7,3 +11,225 @@ pub mod privacy;
 pub mod schema;
 pub mod session;
 pub mod token;
+
+use std::sync::Arc;
+
+use crate::decode::host_name;
+use crate::model::{
+    Exchange, Method, MtlsOutcome, MtlsVerdict, OVERFLOW, OperationKey, OperationSource,
+    SchemaOutcome, SchemaVerdict, SessionOutcome, SessionVerdict, TokenOutcome,
+};
+use crate::policy::operations::Match;
+use crate::policy::{Policy, Zone, path};
+use mtls::CertificateCache;
+use privacy::Hasher;
+use token::{TokenCache, TokenVerdict};
+
+/// Longest endpoint that becomes a key of its own, bytes; a learned template over it is `{overflow}`.
+const MAX_ENDPOINT: usize = 1_024;
+
+/// What several judges share: caches whose content never changes a verdict, and the key of the hashes.
+#[derive(Debug)]
+pub struct Shared {
+    /// Verdicts on tokens up to the signature.
+    pub tokens: TokenCache,
+    /// Verdicts on certificates.
+    pub certificates: CertificateCache,
+    /// Keyed hashes of what must not be stored.
+    pub hasher: Hasher,
+}
+
+impl Shared {
+    /// Tokens remembered: at about 300 bytes each a bound of some 30 MB.
+    const TOKENS: usize = 100_000;
+    /// Certificates remembered; clients with certificates are few.
+    const CERTIFICATES: usize = 10_000;
+
+    /// Empty caches, hashing under `key`.
+    #[must_use]
+    pub fn new(key: &[u8]) -> Self {
+        Self {
+            tokens: TokenCache::new(Self::TOKENS),
+            certificates: CertificateCache::new(Self::CERTIFICATES),
+            hasher: Hasher::new(key),
+        }
+    }
+}
+
+/// Judges exchanges by one policy.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    policy: Arc<Policy>,
+    shared: Arc<Shared>,
+}
+
+/// An exchange with everything that was found. Reused from exchange to exchange.
+#[derive(Debug)]
+pub struct Judged {
+    /// Index of the zone in the policy.
+    pub zone: usize,
+    /// Method.
+    pub method: Method,
+    /// Lower-case host without port.
+    pub host: String,
+    /// Normalised path.
+    pub path: String,
+    /// Canonical template of the endpoint.
+    pub endpoint: String,
+    /// Where the endpoint is known from.
+    pub source: OperationSource,
+    /// The operation that matched.
+    pub matched: Match,
+    /// Session verdict.
+    pub session: SessionVerdict,
+    /// One verdict per token configuration, in order.
+    pub tokens: Vec<TokenVerdict>,
+    /// The best of them; `None` without configurations.
+    pub token: Option<TokenOutcome>,
+    /// Schema verdict.
+    pub schema: SchemaVerdict,
+    /// mTLS verdict.
+    pub mtls: MtlsVerdict,
+    /// SHA-256 of the client certificate, where known.
+    pub fingerprint: Option<[u8; 32]>,
+}
+
+impl Default for Judged {
+    fn default() -> Self {
+        Self {
+            zone: 0,
+            method: Method::Other,
+            host: String::new(),
+            path: String::new(),
+            endpoint: String::new(),
+            source: OperationSource::Learned,
+            matched: Match::default(),
+            session: SessionVerdict {
+                outcome: SessionOutcome::NotConfigured,
+                identifiers: Vec::new(),
+                hash: None,
+            },
+            tokens: Vec::new(),
+            token: None,
+            schema: SchemaVerdict {
+                request: SchemaOutcome::NotEvaluated,
+                response: SchemaOutcome::NotEvaluated,
+                violations: Vec::new(),
+            },
+            mtls: MtlsVerdict {
+                outcome: MtlsOutcome::NotCaptured,
+                reason: None,
+                presented: None,
+                verified: None,
+                revoked: None,
+            },
+            fingerprint: None,
+        }
+    }
+}
+
+impl Judged {
+    /// The operation that this exchange belongs to.
+    #[must_use]
+    pub fn operation(&self, zone: &Zone) -> OperationKey {
+        OperationKey {
+            zone: zone.id.clone(),
+            host: self.host.clone(),
+            method: self.method.as_str().to_owned(),
+            endpoint: self.endpoint.clone(),
+        }
+    }
+}
+
+impl Judge {
+    /// A judge by this policy.
+    #[must_use]
+    pub fn new(policy: Arc<Policy>, shared: Arc<Shared>) -> Self {
+        Self { policy, shared }
+    }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The hashes' key.
+    #[must_use]
+    pub fn hasher(&self) -> &Hasher {
+        &self.shared.hasher
+    }
+
+    /// Judges one exchange. `false` = it belongs to no zone, and `judged` means nothing.
+    pub fn judge(&self, exchange: &Exchange<'_>, judged: &mut Judged) -> bool {
+        let host = host_name(&exchange.request.host);
+        let found = match &exchange.zone {
+            Some(id) => self.policy.zone_by_id(id),
+            None => self.policy.zone_by_host(&host),
+        };
+        let Some((index, zone)) = found.and_then(|i| Some((i, self.policy.zones.get(i)?))) else {
+            return false;
+        };
+        judged.zone = index;
+        judged.host.clear();
+        judged.host.push_str(&host);
+        judged.method = Method::parse(&exchange.request.method);
+        locate(zone, &exchange.request.path, judged);
+
+        token::judge(
+            zone,
+            exchange,
+            &self.shared.tokens,
+            &self.shared.hasher,
+            &mut judged.tokens,
+        );
+        judged.token = token::best(&judged.tokens);
+        session::judge(
+            zone,
+            exchange,
+            &judged.tokens,
+            &self.shared.hasher,
+            &mut judged.session,
+        );
+        judged.schema.request = SchemaOutcome::NotEvaluated;
+        judged.schema.response = SchemaOutcome::NotEvaluated;
+        judged.schema.violations.clear();
+        schema::judge(
+            &zone.operations,
+            judged.matched,
+            exchange,
+            &host,
+            &judged.path,
+            &mut judged.schema,
+        );
+        let certificate = mtls::examine(zone, exchange, &host, &self.shared.certificates);
+        judged.mtls = certificate.verdict;
+        judged.fingerprint = certificate.fingerprint;
+        true
+    }
+}
+
+/// Finds the endpoint: the most specific operation, else a template with the typed ids replaced.
+fn locate(zone: &Zone, raw_path: &str, judged: &mut Judged) {
+    judged.path.clear();
+    judged.path.push_str(&path::normalise(raw_path));
+    judged.matched = zone
+        .operations
+        .find(judged.method, &judged.host, &judged.path);
+    judged.endpoint.clear();
+    let entry = judged
+        .matched
+        .operation
+        .and_then(|at| zone.operations.entries.get(at as usize));
+    if let Some(entry) = entry {
+        judged.source = entry.source;
+        judged.endpoint.push_str(&entry.canonical);
+    } else {
+        judged.source = OperationSource::Learned;
+        path::template(&judged.path, &mut judged.endpoint);
+        if judged.endpoint.len() > MAX_ENDPOINT {
+            judged.endpoint.clear();
+            judged.endpoint.push_str(OVERFLOW);
+        }
+    }
+}

@@ -26,6 +26,8 @@ pub enum Reject {
     Malformed,
     /// Longer than `limits.event`.
     TooLarge,
+    /// Nested more than 64 levels deep.
+    TooDeep,
     /// More than 256 header fields in one message.
     TooManyHeaders,
     /// `kind` is none of exchange, request, response.
@@ -53,6 +55,7 @@ impl Reject {
         match self {
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
+            Self::TooDeep => "too_deep",
             Self::TooManyHeaders => "too_many_headers",
             Self::UnknownKind => "unknown_kind",
             Self::MissingId => "missing_id",

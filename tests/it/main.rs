@@ -3,3 +3,4 @@
 mod conformance_certificates;
 mod conformance_tokens;
 mod corpora;
+mod truth;

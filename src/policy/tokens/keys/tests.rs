@@ -64,6 +64,11 @@ fn a_key_without_algorithm_has_the_vendors_default() {
         with(rsa(), "alg", json!("PS512")),
         with(rsa(), "alg", json!("RS256")),
         with(oct(), "alg", json!("HS512")),
+        with(
+            with(oct(), "alg", json!("HS384")),
+            "k",
+            json!(URL_SAFE_NO_PAD.encode([1; 32])),
+        ),
         with(ec(), "key_ops", json!(["sign", "verify"])),
         with(with(ec(), "kid", json!("e2")), "use", json!("sig")),
         with(with(ec(), "kid", json!("e3")), "d", json!("private")),
@@ -71,7 +76,7 @@ fn a_key_without_algorithm_has_the_vendors_default() {
     assert_eq!(
         keys,
         [
-            "e/ES256", "e2/ES256", "e3/ES256", "o/HS512", "r/PS512", "r/RS256"
+            "e/ES256", "e2/ES256", "e3/ES256", "o/HS512", "o/HS384", "r/PS512", "r/RS256"
         ]
     );
 }

@@ -1,0 +1,187 @@
+//! The pipeline file: what it says (`reader.rs`) → what the program needs (`resolve.rs`), all problems at once.
+//!
+//! Secrets are never in the file: it names an environment variable or another file.
+
+mod reader;
+mod resolve;
+mod zones;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::model::{Problem, Problems};
+use crate::policy::{self, Policy};
+use crate::{correlate, decode};
+
+/// Everything one pipeline needs.
+#[derive(Debug)]
+pub struct Settings {
+    /// Name of the pipeline.
+    pub name: String,
+    /// Where events come from.
+    pub source: SourceSettings,
+    /// Bounds of the join.
+    pub correlate: correlate::Limits,
+    /// Wall time after which a partition without events is drained.
+    pub correlate_idle: Duration,
+    /// Wall time after which a flush ends.
+    pub flush_every: Duration,
+    /// Bounds of decoding.
+    pub limits: decode::Limits,
+    /// Where sums are kept.
+    pub store: PathBuf,
+    /// Folder of the topic files.
+    pub publish: PathBuf,
+    /// Whether dead letters hold the refused bytes.
+    pub dead_letter_bytes: bool,
+    /// Detection.
+    pub detect: DetectSettings,
+    /// Key of the hashes; `None` = generated in the store's folder.
+    pub hash_key: Option<Vec<u8>>,
+    /// What to judge against.
+    pub policy: Arc<Policy>,
+    /// What is accepted but has no effect, to be said once.
+    pub warnings: Vec<Problem>,
+}
+
+/// A file source.
+#[derive(Clone, Debug)]
+pub struct SourceSettings {
+    /// The file; `None` = standard input.
+    pub path: Option<PathBuf>,
+    /// Log format.
+    pub adapter: decode::Adapter,
+    /// Whether to go on reading a file that grows and rotates.
+    pub follow: bool,
+}
+
+/// When and over what labels and insights are decided.
+#[derive(Clone, Debug)]
+pub struct DetectSettings {
+    /// Distance of ticks.
+    pub every: Duration,
+    /// How far the watermark must be past a tick.
+    pub lateness: Duration,
+    /// Methods without authentication labels.
+    pub excluded_methods: Vec<String>,
+    /// Fewest successful requests in 24 hours for a label.
+    pub min_successful: u64,
+}
+
+/// A pipeline file that cannot be used.
+#[derive(Debug, Error)]
+pub struct Unusable {
+    /// The file.
+    pub file: String,
+    /// What is wrong with it, each with its line where known.
+    pub problems: Vec<(Problem, Option<usize>)>,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.problems.len();
+        let s = if count == 1 { "" } else { "s" };
+        write!(f, "{} has {count} problem{s}", self.file)?;
+        for (problem, line) in &self.problems {
+            match line {
+                Some(line) => write!(f, "\n  line {line}: {problem}")?,
+                None => write!(f, "\n  {problem}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads and checks a pipeline file with every file that it names.
+///
+/// # Errors
+/// Every problem at once.
+pub fn load(path: &Path) -> Result<Settings, Unusable> {
+    let file = path.display().to_string();
+    let unusable = |message: String, hint: &str| Unusable {
+        file: file.clone(),
+        problems: vec![(
+            Problem {
+                place: file.clone(),
+                message,
+                hint: Some(hint.to_owned()),
+            },
+            None,
+        )],
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| unusable(error.to_string(), "give the path of a pipeline file (TOML)"))?;
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    parse(&file, &text, folder)
+}
+
+/// Checks the text of a pipeline file; relative paths start at `folder`.
+///
+/// # Errors
+/// Every problem at once.
+pub fn parse(file: &str, text: &str, folder: &Path) -> Result<Settings, Unusable> {
+    let sheet = reader::Sheet::new(text);
+    let (document, errors) = toml::de::DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let problem = |error: toml::de::Error| {
+            let line = error.span().map(|span| sheet.line(span.start));
+            let message = error.message().replace('\n', ", ");
+            (
+                Problem {
+                    place: "syntax".to_owned(),
+                    message,
+                    hint: None,
+                },
+                line,
+            )
+        };
+        let problems = errors.into_iter().map(problem).collect();
+        return Err(Unusable {
+            file: file.to_owned(),
+            problems,
+        });
+    }
+    let root = reader::Section::new(&sheet, String::new(), Some(document.get_ref()));
+    let draft = resolve::resolve(&root, folder);
+    let compiled = policy::compile(&draft.zones);
+    let mut problems = sheet.problems.replace(Problems::default()).0;
+    let policy = match compiled {
+        Ok(policy) => policy,
+        Err(more) => {
+            // What follows from a problem already named is not a problem of its own.
+            let known: Vec<String> = problems
+                .iter()
+                .map(|problem| problem.place.clone())
+                .collect();
+            let new =
+                |problem: &Problem| !known.iter().any(|place| problem.place.starts_with(place));
+            problems.extend(more.0.into_iter().filter(new));
+            Policy::default()
+        }
+    };
+    if problems.is_empty() {
+        return Ok(draft.into_settings(policy));
+    }
+    let mut problems: Vec<_> = problems
+        .into_iter()
+        .map(|problem| {
+            let line = sheet.line_of(&problem.place);
+            (problem, line)
+        })
+        .collect();
+    problems.sort_by_key(|(_, line)| line.unwrap_or(usize::MAX));
+    Err(Unusable {
+        file: file.to_owned(),
+        problems,
+    })
+}
+
+#[cfg(test)]
+mod tests;

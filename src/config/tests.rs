@@ -1,0 +1,84 @@
+//! Pipeline files, good and bad.
+
+use super::*;
+
+const SMALL: &str = r#"
+name = "shop"
+[source]
+kind = "file"
+path = "traffic.ndjson"
+[[zones]]
+id = "z1"
+hosts = ["api.shop.example"]
+"#;
+
+#[test]
+fn a_small_file_gets_the_documented_defaults() {
+    let settings = parse("p.toml", SMALL, Path::new("dir")).unwrap();
+    assert_eq!(
+        settings.source.path.as_deref(),
+        Some(Path::new("dir/traffic.ndjson"))
+    );
+    assert_eq!(settings.correlate.timeout, Duration::from_secs(30));
+    assert_eq!(settings.detect.every, Duration::from_secs(300));
+    assert_eq!(settings.detect.excluded_methods, ["OPTIONS", "HEAD"]);
+    assert_eq!(settings.store, Path::new("dir/data"));
+    assert_eq!(settings.publish, Path::new("dir/data/topics"));
+}
+
+#[test]
+fn every_problem_is_reported_at_once_with_its_line() {
+    let text = r#"
+nam = "shop"
+[source]
+kind = "kafka"
+format = "apache"
+[correlate]
+timeout = "30"
+[privacy]
+hash_key = "plain"
+[[zones]]
+id = "z1"
+hosts = ["api.shop.example", "api.shop.example"]
+[[zones.schemas]]
+path = "absent.yaml"
+[[zones.rules]]
+title = "r"
+[[zones]]
+id = "z1"
+hosts = ["API.shop.example"]
+"#;
+    let unusable = parse("p.toml", text, Path::new("nowhere")).unwrap_err();
+    let shown = unusable.to_string();
+    for expected in [
+        "line 2: nam: is not a setting",
+        "name: is missing",
+        "line 4: source.kind: \"kafka\" is not available",
+        "source.path: is missing",
+        "line 5: source.format: \"apache\" is not a log format",
+        "line 7: correlate.timeout: \"30\" is not a duration",
+        "line 9: privacy.hash_key: a secret in plain text",
+        "zones[0].hosts[1]: host \"api.shop.example\" is listed twice",
+        "line 14: zones[0].schemas[0].path: nowhere/absent.yaml",
+        "zones[0].rules: rules are not available",
+        "zones[1].id: zone \"z1\" is configured twice",
+        "zones[1].hosts[0]: host \"API.shop.example\" belongs to another zone too",
+    ] {
+        assert!(shown.contains(expected), "{expected}\n--- in ---\n{shown}");
+    }
+}
+
+#[test]
+fn syntax_errors_have_a_line() {
+    let shown = parse("p.toml", "name = \n[source\n", Path::new("."))
+        .unwrap_err()
+        .to_string();
+    assert!(shown.contains("line 1: syntax"), "{shown}");
+}
+
+#[test]
+fn sections_of_later_versions_are_said_aloud() {
+    let text = format!("{SMALL}\n[blocklist]\nenforce = false\n");
+    let settings = parse("p.toml", &text, Path::new(".")).unwrap();
+    assert_eq!(settings.warnings.len(), 1);
+}

@@ -1,0 +1,275 @@
+//! The `[[zones]]` of a pipeline file → the objects that policy is compiled from, with every file read.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::reader::Section;
+use crate::policy::objects::{
+    FileText, MtlsObject, OperationObject, SchemaObject, SessionIdentifierKind,
+    SessionIdentifierObject, TokenConfigurationObject, ZoneObject,
+};
+
+/// Largest file that a zone may name; the largest public OpenAPI document has about 13 MB.
+const MAX_FILE: u64 = 64 << 20;
+
+pub(super) fn read_zones(
+    root: &Section<'_>,
+    folder: &Path,
+    max_token_bytes: usize,
+) -> Vec<ZoneObject> {
+    let zones: Vec<ZoneObject> = root
+        .sections("zones")
+        .iter()
+        .map(|section| read_zone(section, folder, max_token_bytes))
+        .collect();
+    if zones.is_empty() {
+        root.problem(
+            "zones",
+            "no zone is configured",
+            "write [[zones]] with id, name and hosts",
+        );
+    }
+    zones
+}
+
+fn read_zone(section: &Section<'_>, folder: &Path, max_token_bytes: usize) -> ZoneObject {
+    let id = section.required("id", "id = \"023e105f4ecef8ad9ca31a8372d0c353\"");
+    let name = section.string("name").unwrap_or_else(|| id.clone());
+    let hosts = section.strings("hosts", false);
+    let identifiers = section.sections("session_identifiers");
+    let tokens = section.sections("token_configurations");
+    let schemas = section.sections("schemas");
+    let operations = section.sections("operations");
+    let mtls = section.sections("mtls");
+    if !section.sections("rules").is_empty() {
+        section.problem(
+            "rules",
+            "rules are not available",
+            "remove [[zones.rules]]; this version has no rules",
+        );
+    }
+    section.finish();
+    ZoneObject {
+        id,
+        name,
+        hosts,
+        session_identifiers: identifiers.iter().filter_map(read_identifier).collect(),
+        token_configurations: tokens
+            .iter()
+            .map(|s| read_tokens(s, folder, max_token_bytes))
+            .collect(),
+        schemas: schemas.iter().map(|s| read_schema(s, folder)).collect(),
+        operations: operations.iter().map(read_operation).collect(),
+        mtls: mtls.iter().map(|s| read_mtls(s, folder)).collect(),
+    }
+}
+
+fn read_identifier(section: &Section<'_>) -> Option<SessionIdentifierObject> {
+    let kind = section.required("type", "type = \"header\", \"cookie\" or \"jwt\"");
+    let name = section.required("name", "name = \"authorization\"");
+    section.finish();
+    let kind = match kind.as_str() {
+        "header" => SessionIdentifierKind::Header,
+        "cookie" => SessionIdentifierKind::Cookie,
+        "jwt" => SessionIdentifierKind::Jwt,
+        "" => return None,
+        other => {
+            section.problem(
+                "type",
+                format!("{other:?} is not a carrier"),
+                "one of header, cookie, jwt",
+            );
+            return None;
+        }
+    };
+    Some(SessionIdentifierObject { kind, name })
+}
+
+fn read_tokens(
+    section: &Section<'_>,
+    folder: &Path,
+    max_token_bytes: usize,
+) -> TokenConfigurationObject {
+    let object = TokenConfigurationObject {
+        id: section.string("id"),
+        title: section.required("title", "title = \"shop issuer\""),
+        token_sources: section.strings("token_sources", true),
+        jwks: read_jwks(section, folder),
+        clock_skew: section.duration("clock_skew", Duration::from_mins(1)),
+        issuer: section.string("issuer"),
+        audience: section.strings("audience", true),
+        require_exp: section.boolean("require_exp", false),
+        max_token_bytes,
+    };
+    section.finish();
+    object
+}
+
+/// A path, JSON text, or the set itself as a TOML table.
+fn read_jwks(section: &Section<'_>, folder: &Path) -> FileText {
+    let inline = |bytes: Vec<u8>| FileText {
+        name: "inline jwks".to_owned(),
+        bytes,
+    };
+    match section.raw("jwks") {
+        Some(DeValue::String(text)) if text.trim_start().starts_with('{') => {
+            inline(text.as_bytes().to_vec())
+        }
+        Some(DeValue::String(path)) => read_file(section, "jwks", folder, path),
+        Some(value @ DeValue::Table(_)) => inline(json_text(value).to_string().into_bytes()),
+        Some(_) => {
+            section.problem(
+                "jwks",
+                "neither a path nor a key set",
+                "jwks = \"keys.json\"",
+            );
+            FileText::default()
+        }
+        None => {
+            section.problem(
+                "jwks",
+                "is missing",
+                "jwks = \"keys.json\" (a JWK set, RFC 7517)",
+            );
+            FileText::default()
+        }
+    }
+}
+
+fn json_text(value: &DeValue<'_>) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Boolean(yes) => Value::Bool(*yes),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).map_or(Value::Null, Value::from)
+        }
+        DeValue::Float(number) => number
+            .as_str()
+            .parse::<f64>()
+            .map_or(Value::Null, Value::from),
+        DeValue::Datetime(time) => Value::String(time.to_string()),
+        DeValue::Array(items) => items.iter().map(|item| json_text(item.get_ref())).collect(),
+        DeValue::Table(table) => table
+            .iter()
+            .map(|(key, value)| (key.get_ref().to_string(), json_text(value.get_ref())))
+            .collect(),
+    }
+}
+
+fn read_schema(section: &Section<'_>, folder: &Path) -> SchemaObject {
+    let path = section.required("path", "path = \"shop.openapi.yaml\"");
+    let name = section.string("name").unwrap_or_else(|| path.clone());
+    let document = if path.is_empty() {
+        FileText::default()
+    } else {
+        read_file(section, "path", folder, &path)
+    };
+    let object = SchemaObject {
+        name,
+        document,
+        referenced: read_referenced(section, folder),
+        undeclared_parameters: section.boolean("undeclared_parameters", false),
+        formats: section.boolean("formats", true),
+    };
+    section.finish();
+    object
+}
+
+/// Every file under the folders that `refs` maps URI prefixes to, by the URI that a `$ref` would name.
+fn read_referenced(section: &Section<'_>, folder: &Path) -> BTreeMap<String, FileText> {
+    let mut referenced = BTreeMap::new();
+    for (prefix, root) in section.string_table("refs") {
+        let root = folder.join(&root);
+        let mut open = vec![root.clone()];
+        while let Some(directory) = open.pop() {
+            let entries = match std::fs::read_dir(&directory) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    section.problem(
+                        "refs",
+                        format!("{}: {error}", directory.display()),
+                        "name a folder",
+                    );
+                    continue;
+                }
+            };
+            for path in entries.flatten().map(|entry| entry.path()) {
+                if path.is_dir() {
+                    open.push(path);
+                } else if let (Ok(relative), Ok(bytes)) =
+                    (path.strip_prefix(&root), std::fs::read(&path))
+                {
+                    let name = path.display().to_string();
+                    let uri = format!("{prefix}{}", relative.display());
+                    referenced.insert(uri, FileText { name, bytes });
+                }
+            }
+        }
+    }
+    referenced
+}
+
+fn read_operation(section: &Section<'_>) -> OperationObject {
+    let object = OperationObject {
+        method: section.required("method", "method = \"GET\""),
+        host: section.required("host", "host = \"api.shop.example\""),
+        endpoint: section.required("endpoint", "endpoint = \"/health\""),
+    };
+    section.finish();
+    object
+}
+
+fn read_mtls(section: &Section<'_>, folder: &Path) -> MtlsObject {
+    let files = |key: &'static str| -> Vec<FileText> {
+        let paths = section.strings(key, true);
+        paths
+            .iter()
+            .map(|path| read_file(section, key, folder, path))
+            .collect()
+    };
+    let object = MtlsObject {
+        hosts: section.strings("hosts", true),
+        ca: files("ca"),
+        intermediates: files("intermediates"),
+        crl: files("crl"),
+        issuers: section.strings("issuers", true),
+    };
+    for (key, empty) in [
+        ("hosts", object.hosts.is_empty()),
+        ("ca", object.ca.is_empty()),
+    ] {
+        if empty {
+            section.problem(key, "is missing", "");
+        }
+    }
+    section.finish();
+    object
+}
+
+fn read_file(section: &Section<'_>, key: &str, folder: &Path, path: &str) -> FileText {
+    let full = folder.join(path);
+    let read = std::fs::metadata(&full).and_then(|facts| {
+        if facts.len() > MAX_FILE {
+            Ok(None)
+        } else {
+            std::fs::read(&full).map(Some)
+        }
+    });
+    let name = full.display().to_string();
+    match read {
+        Ok(Some(bytes)) => return FileText { name, bytes },
+        Ok(None) => section.problem(key, format!("{name} is larger than 64 MiB"), ""),
+        Err(error) => {
+            let hint = "paths are relative to the pipeline file";
+            section.problem(key, format!("{name}: {error}"), hint);
+        }
+    }
+    FileText {
+        name,
+        bytes: Vec::new(),
+    }
+}

@@ -1,0 +1,275 @@
+//! Judges every tick once, in order, and says what changed.
+//!
+//! Enters: the sums of each flush, the watermark, and after a restart the stored state with the stored windows.
+//! Leaves: [`Change`]s. Labels are judged from sliding sums, so a tick costs no read of the store.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, TimestampMillisecondType, UInt64Type};
+use datafusion::catalog::MemTable;
+use datafusion::error::Result;
+
+use super::sliding::Sliding;
+use super::{Counts, DETECTORS, Detector, Limits, MEASURES, WINDOW_MINUTES};
+use crate::model::{MINUTE_MILLIS, OperationKey};
+use crate::window;
+
+/// One label or insight that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// End of the window at which it was first found, epoch milliseconds.
+    pub since: i64,
+    /// Counts at the last change.
+    pub counts: Counts,
+}
+
+/// What must survive a restart: the tick judged last, and what held then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Tick judged last, epoch milliseconds; `None` before the first event.
+    pub tick: Option<i64>,
+    /// What holds, by detector name and operation.
+    pub findings: BTreeMap<(String, OperationKey), Finding>,
+}
+
+/// A label applied or cleared, an insight opened or resolved.
+#[derive(Debug)]
+pub struct Change {
+    /// Which.
+    pub detector: &'static Detector,
+    /// On what.
+    pub operation: OperationKey,
+    /// Whether it holds now.
+    pub holds: bool,
+    /// End of the window that was judged (exclusive), epoch milliseconds.
+    pub at: i64,
+    /// Since when it has held, epoch milliseconds.
+    pub since: i64,
+    /// Counts over the 24 hours before `at`.
+    pub counts: Counts,
+}
+
+/// Judges ticks.
+#[derive(Debug)]
+pub struct Evaluator {
+    every: i64,
+    limits: Limits,
+    state: State,
+    operations: HashMap<OperationKey, [Sliding; MEASURES.len()]>,
+    /// End of the window that every [`Sliding`] is at.
+    window_end: i64,
+}
+
+impl Evaluator {
+    /// An evaluator that goes on from `state`; `every` is the distance of ticks in milliseconds, whole minutes.
+    #[must_use]
+    pub fn new(every: i64, limits: Limits, state: State) -> Self {
+        let window_end = state.tick.unwrap_or_default();
+        Self {
+            every: every.max(MINUTE_MILLIS),
+            limits,
+            state,
+            operations: HashMap::new(),
+            window_end,
+        }
+    }
+
+    /// What holds, to be stored.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// First minute whose rows still matter: what a restart has to read.
+    #[must_use]
+    pub fn needs_from(&self) -> i64 {
+        self.window_end - WINDOW_MINUTES * MINUTE_MILLIS
+    }
+
+    /// Adds rows of `endpoint_windows`: a flush, or at start everything from [`Self::needs_from`] on.
+    ///
+    /// # Errors
+    /// Only when DataFusion refuses our own SQL, which is a bug.
+    pub async fn add(&mut self, rows: Vec<RecordBatch>) -> Result<()> {
+        let Some(first) = rows.first() else {
+            return Ok(());
+        };
+        let context = window::context();
+        let table = MemTable::try_new(first.schema(), vec![rows])?;
+        context.register_table("endpoint_windows", Arc::new(table))?;
+        for (measure, definition) in MEASURES.iter().enumerate() {
+            for batch in context.sql(definition.sql).await?.collect().await? {
+                self.add_batch(measure, &batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_batch(&mut self, measure: usize, batch: &RecordBatch) -> Result<()> {
+        let text =
+            |name: &str| -> Result<ArrayRef> { Ok(cast(column(batch, name)?, &DataType::Utf8)?) };
+        let number =
+            |name: &str| -> Result<ArrayRef> { Ok(cast(column(batch, name)?, &DataType::UInt64)?) };
+        let times = column(batch, "window_start")?.as_primitive::<TimestampMillisecondType>();
+        let (zones, hosts, methods, endpoints) = (
+            text("zone")?,
+            text("host")?,
+            text("method")?,
+            text("endpoint")?,
+        );
+        let (hits, others) = (number("hits")?, number("others")?);
+        let (hits, others) = (
+            hits.as_primitive::<UInt64Type>(),
+            others.as_primitive::<UInt64Type>(),
+        );
+        for row in 0..batch.num_rows() {
+            let value = |array: &ArrayRef| array.as_string::<i32>().value(row).to_owned();
+            let operation = OperationKey {
+                zone: value(&zones),
+                host: value(&hosts),
+                method: value(&methods),
+                endpoint: value(&endpoints),
+            };
+            let end = self.window_end;
+            let slidings = self
+                .operations
+                .entry(operation)
+                .or_insert_with(|| std::array::from_fn(|_| Sliding::new(end, WINDOW_MINUTES)));
+            if let Some(sliding) = slidings.get_mut(measure) {
+                let counts = Counts {
+                    hits: hits.value(row),
+                    others: others.value(row),
+                };
+                sliding.add(times.value(row), counts);
+            }
+        }
+        Ok(())
+    }
+
+    /// The tick before the first event, so that ticks do not depend on how the input is cut into flushes.
+    pub fn start_at(&mut self, first_event: i64) {
+        if self.state.tick.is_none() {
+            let tick = first_event.div_euclid(self.every) * self.every;
+            self.state.tick = Some(tick);
+            self.window_end = tick;
+        }
+    }
+
+    /// Judges every tick up to and including `watermark` (epoch milliseconds, lateness already taken off).
+    pub fn advance(&mut self, watermark: i64) -> Vec<Change> {
+        let mut changes = Vec::new();
+        while let Some(judged) = self.state.tick {
+            let tick = judged + self.every;
+            if tick > watermark {
+                break;
+            }
+            // With nothing counted and nothing held, ticks until the next counted minute change nothing.
+            let next = if self.operations.is_empty() && self.state.findings.is_empty() {
+                watermark.div_euclid(self.every) * self.every
+            } else if self.state.findings.is_empty() {
+                self.next_busy_tick(tick)
+                    .min(watermark.div_euclid(self.every) * self.every)
+            } else {
+                tick
+            };
+            self.state.tick = Some(next);
+            self.judge(next, &mut changes);
+        }
+        changes
+    }
+
+    /// Judges the 24 hours that end with the minute `newest`: the end of a finite input.
+    pub fn finish(&mut self, newest: i64) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.judge(newest + MINUTE_MILLIS, &mut changes);
+        changes
+    }
+
+    /// First tick at or after `tick` whose window has counts.
+    fn next_busy_tick(&self, tick: i64) -> i64 {
+        let start = tick - WINDOW_MINUTES * MINUTE_MILLIS;
+        let minutes = self
+            .operations
+            .values()
+            .flatten()
+            .filter_map(|s| s.next_minute(start));
+        let Some(first) = minutes.min() else {
+            return i64::MAX;
+        };
+        let busy = (first + MINUTE_MILLIS + self.every - 1).div_euclid(self.every) * self.every;
+        busy.max(tick)
+    }
+
+    fn judge(&mut self, at: i64, changes: &mut Vec<Change>) {
+        self.window_end = self.window_end.max(at);
+        let end = self.window_end;
+        self.operations.retain(|_, slidings| {
+            slidings
+                .iter_mut()
+                .for_each(|sliding| sliding.move_to(end, WINDOW_MINUTES));
+            !slidings.iter().all(Sliding::is_empty)
+        });
+        let before = changes.len();
+        for detector in DETECTORS {
+            for (operation, slidings) in &self.operations {
+                let counts = slidings
+                    .get(detector.measure)
+                    .map(Sliding::sum)
+                    .unwrap_or_default();
+                let holds = (detector.holds)(operation, counts, &self.limits);
+                let key = (detector.name.to_owned(), operation.clone());
+                let since = self.state.findings.get(&key).map(|finding| finding.since);
+                if holds != since.is_some() {
+                    let since = since.unwrap_or(at);
+                    changes.push(Change {
+                        detector,
+                        operation: operation.clone(),
+                        holds,
+                        at,
+                        since,
+                        counts,
+                    });
+                }
+            }
+            // An operation without a count in 24 hours has no posture any more.
+            for ((name, operation), finding) in &self.state.findings {
+                if name == detector.name && !self.operations.contains_key(operation) {
+                    let (since, counts) = (finding.since, Counts::default());
+                    let operation = operation.clone();
+                    changes.push(Change {
+                        detector,
+                        operation,
+                        holds: false,
+                        at,
+                        since,
+                        counts,
+                    });
+                }
+            }
+        }
+        let new = changes.get_mut(before..).unwrap_or_default();
+        new.sort_by(|a, b| {
+            (&a.operation, a.holds, a.detector.name).cmp(&(&b.operation, b.holds, b.detector.name))
+        });
+        for change in new {
+            let key = (change.detector.name.to_owned(), change.operation.clone());
+            if change.holds {
+                let finding = Finding {
+                    since: change.since,
+                    counts: change.counts,
+                };
+                self.state.findings.insert(key, finding);
+            } else {
+                self.state.findings.remove(&key);
+            }
+        }
+    }
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    let found = batch.column_by_name(name);
+    found.ok_or_else(|| datafusion::error::DataFusionError::Internal(format!("no column {name}")))
+}

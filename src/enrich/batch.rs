@@ -1,0 +1,280 @@
+//! Judged exchanges → columns of one flush.
+//!
+//! Enters: exchanges with their verdicts, in offset order. Leaves: [`FlushBatches`], the Arrow tables that the SQL in
+//! `sql/windows/` adds up. Secrets stay here: what leaves are keyed hashes, addresses and fingerprints.
+
+mod columns;
+mod interner;
+
+use std::net::IpAddr;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use siphasher::sip::SipHasher13;
+
+use self::columns::{Entities, Exchanges, Identifiers, Tokens, Violations};
+use self::interner::{Entitled, Operations};
+use super::Judged;
+use super::privacy::Hasher;
+use crate::model::{Exchange, MtlsOutcome, SessionOutcome, TokenOutcome};
+use crate::policy::Zone;
+
+/// Rows of one Arrow batch; DataFusion's own batch size.
+const BATCH_ROWS: usize = 8_192;
+
+/// Register index bits of the distinct-count sketches: 2,048 registers, standard error 1.04/√2048 = 2.3 %
+/// (Flajolet et al., HyperLogLog, 2007).
+const SKETCH_BITS: u32 = 11;
+
+/// One table of a flush.
+#[derive(Debug)]
+pub struct FlushTable {
+    /// Name in the SQL of `sql/windows/`.
+    pub name: &'static str,
+    /// Columns.
+    pub schema: SchemaRef,
+    /// Rows in offset order.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// What was appended since the last flush.
+#[derive(Debug)]
+pub struct FlushBatches {
+    /// The tables.
+    pub tables: Vec<FlushTable>,
+    /// Exchanges.
+    pub exchanges: usize,
+    /// Exchanges whose endpoint or host fell into `{overflow}`.
+    pub overflowed: u64,
+    /// Signals whose entity fell into `{overflow}`.
+    pub entities_overflowed: u64,
+}
+
+/// Appends exchanges to the columns of the current flush.
+#[derive(Debug)]
+pub struct FlushBuilder {
+    operations: Operations,
+    entities: Entitled,
+    exchanges: Exchanges,
+    identifiers: Identifiers,
+    tokens: Tokens,
+    violations: Violations,
+    signals: Entities,
+    sketch_key: [u8; 16],
+    appended: usize,
+}
+
+/// One observation for a distinct-count sketch: which register, and its rank.
+#[derive(Clone, Copy, Debug)]
+struct Observation {
+    register: u16,
+    rank: u8,
+}
+
+impl FlushBuilder {
+    /// An empty flush. Sketch hashes are keyed, so nobody can aim at registers.
+    #[must_use]
+    pub fn new(hasher: &Hasher) -> Self {
+        Self {
+            operations: Operations::default(),
+            entities: Entitled::default(),
+            exchanges: Exchanges::default(),
+            identifiers: Identifiers::default(),
+            tokens: Tokens::default(),
+            violations: Violations::default(),
+            signals: Entities::default(),
+            sketch_key: hasher.hash("", "sketch", b""),
+            appended: 0,
+        }
+    }
+
+    /// Exchanges appended since the last flush.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.appended
+    }
+
+    /// Whether nothing was appended since the last flush.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.appended == 0
+    }
+
+    /// Appends one exchange of `zone`.
+    ///
+    /// # Errors
+    /// Only when Arrow refuses our own columns, which is a bug.
+    pub fn append(
+        &mut self,
+        zone: &Zone,
+        exchange: &Exchange<'_>,
+        judged: &Judged,
+    ) -> Result<(), ArrowError> {
+        let minute = exchange.at.minute_millis();
+        let operation = self.operations.intern(zone, judged);
+        let status = exchange
+            .response
+            .as_ref()
+            .map_or(0, |response| response.status);
+        let class = status_class(status);
+        let client = exchange.client.ip.as_deref().map(canonical_address);
+        let client_seen = client.as_ref().map(|ip| self.observe(ip.as_bytes()));
+
+        for identifier in &judged.session.identifiers {
+            if let Some(name) = zone.sessions.names.get(usize::from(*identifier)) {
+                self.identifiers.append(minute, operation, class, name);
+            }
+        }
+        if judged.session.outcome == SessionOutcome::Absent {
+            self.identifiers.append(minute, operation, class, "none");
+        }
+        for (configuration, verdict) in zone.tokens.configurations.iter().zip(&judged.tokens) {
+            self.tokens.append(
+                minute,
+                operation,
+                class,
+                &configuration.title,
+                verdict.outcome,
+            );
+        }
+        for violation in &judged.schema.violations {
+            self.violations.append(minute, operation, class, violation);
+        }
+        self.append_signals(minute, operation, status, zone, judged, client.as_deref());
+        let session_seen = judged.session.hash.as_ref().map(|hash| self.observe(hash));
+        let path_seen = self.observe(judged.path.as_bytes());
+        self.exchanges.append(
+            minute,
+            operation,
+            status,
+            exchange,
+            judged,
+            [session_seen, client_seen, Some(path_seen)],
+        )?;
+        self.appended += 1;
+        if self.appended.is_multiple_of(BATCH_ROWS) {
+            self.exchanges.cut()?;
+        }
+        Ok(())
+    }
+
+    /// Appends one row per entity and signal; only exchanges with a signal have any.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what `append` already worked out"
+    )]
+    fn append_signals(
+        &mut self,
+        minute: i64,
+        operation: u32,
+        status: u16,
+        zone: &Zone,
+        judged: &Judged,
+        client: Option<&str>,
+    ) {
+        let signals = [
+            (
+                judged
+                    .tokens
+                    .iter()
+                    .any(|t| matches!(t.outcome, TokenOutcome::Invalid(_))),
+                "invalid_token",
+            ),
+            (status == 401 || status == 403, "refused"),
+            (!judged.schema.violations.is_empty(), "violation"),
+            (
+                judged.mtls.outcome == MtlsOutcome::Revoked,
+                "revoked_certificate",
+            ),
+        ];
+        if signals.iter().all(|(raised, _)| !raised) {
+            return;
+        }
+        let endpoint = self.observe(&operation_bytes(zone, judged));
+        let address = client.map(|ip| self.observe(ip.as_bytes()));
+        let session = judged.session.hash.map(hex::encode);
+        let tokens = judged
+            .tokens
+            .iter()
+            .filter_map(|token| token.hash.map(hex::encode));
+        let certificate = judged.fingerprint.map(hex::encode);
+        let entities = client
+            .map(|ip| ("ip", ip.to_owned()))
+            .into_iter()
+            .chain(session.map(|hash| ("session", hash)))
+            .chain(tokens.take(1).map(|hash| ("token", hash)))
+            .chain(certificate.map(|fingerprint| ("certificate", fingerprint)));
+        for (kind, entity) in entities {
+            let entity = self.entities.admit(kind, &entity);
+            for (_, signal) in signals.iter().filter(|(raised, _)| *raised) {
+                self.signals
+                    .append(minute, operation, kind, entity, signal, endpoint, address);
+            }
+        }
+    }
+
+    /// Takes the flush out and starts the next one.
+    ///
+    /// # Errors
+    /// Only when Arrow refuses our own columns, which is a bug.
+    pub fn finish(&mut self) -> Result<FlushBatches, ArrowError> {
+        let overflowed = std::mem::take(&mut self.operations.overflowed);
+        let entities_overflowed = std::mem::take(&mut self.entities.overflowed);
+        self.entities.clear();
+        Ok(FlushBatches {
+            exchanges: std::mem::take(&mut self.appended),
+            overflowed,
+            entities_overflowed,
+            tables: vec![
+                self.operations.finish()?,
+                self.exchanges.finish()?,
+                self.identifiers.finish()?,
+                self.tokens.finish()?,
+                self.violations.finish()?,
+                self.signals.finish()?,
+            ],
+        })
+    }
+
+    /// Register and rank of a value: low bits choose the register, the rest give the rank.
+    fn observe(&self, value: &[u8]) -> Observation {
+        let hash = SipHasher13::new_with_key(&self.sketch_key).hash(value);
+        let register = u16::try_from(hash & ((1 << SKETCH_BITS) - 1)).unwrap_or(0);
+        let rest = hash >> SKETCH_BITS;
+        let rank = rest.trailing_zeros().min(64 - SKETCH_BITS) + 1;
+        Observation {
+            register,
+            rank: u8::try_from(rank).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+/// `2xx` and so on; `none` for an unanswered request, whose status is 0.
+fn status_class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "none",
+    }
+}
+
+/// The address in its canonical spelling (RFC 5952; IPv4-mapped becomes IPv4), else as logged.
+fn canonical_address(ip: &str) -> String {
+    ip.parse::<IpAddr>()
+        .map_or_else(|_| ip.to_owned(), |ip| ip.to_canonical().to_string())
+}
+
+fn operation_bytes(zone: &Zone, judged: &Judged) -> Vec<u8> {
+    [
+        &zone.id,
+        judged.method.as_str(),
+        &judged.host,
+        &judged.endpoint,
+    ]
+    .join("\n")
+    .into_bytes()
+}

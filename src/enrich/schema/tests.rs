@@ -1,0 +1,1024 @@
+//! One table per sentence of the design: an exchange, and what is said about its two sides.
+
+use std::borrow::Cow;
+
+use super::judge;
+use crate::model::{
+    Captured, Client, ClientCertificate, Direction, EventTime, Exchange, Headers, Method, Request,
+    Response, SchemaOutcome, SchemaVerdict,
+};
+use crate::policy::objects::{FileText, SchemaObject, ZoneObject};
+use crate::policy::{Policy, compile};
+
+const HOST: &str = "api.shop.example";
+
+/// Compiles one description for a zone with one host.
+fn policy(document: &str, undeclared_parameters: bool) -> Policy {
+    let zone = ZoneObject {
+        id: "z".into(),
+        hosts: vec![HOST.into()],
+        schemas: vec![SchemaObject {
+            name: "shop".into(),
+            document: FileText {
+                name: "shop.yaml".into(),
+                bytes: document.into(),
+            },
+            undeclared_parameters,
+            formats: true,
+            ..SchemaObject::default()
+        }],
+        ..ZoneObject::default()
+    };
+    compile(&[zone]).unwrap_or_else(|problems| panic!("{:#?}", problems.0))
+}
+
+/// An exchange in few words.
+#[derive(Clone, Copy)]
+struct Case<'c> {
+    request: &'c str,
+    headers: &'c [(&'c str, &'c str)],
+    captured: &'c [&'c str],
+    body: Option<&'c str>,
+    status: Option<u16>,
+    response_headers: &'c [(&'c str, &'c str)],
+    response_captured: &'c [&'c str],
+    response_body: Option<&'c str>,
+    certificate: Option<bool>,
+}
+
+const ALL: &[&str] = &["*"];
+
+impl Default for Case<'_> {
+    fn default() -> Self {
+        Self {
+            request: "GET /",
+            headers: &[],
+            captured: ALL,
+            body: Some(""),
+            status: None,
+            response_headers: &[],
+            response_captured: ALL,
+            response_body: Some(""),
+            certificate: None,
+        }
+    }
+}
+
+fn headers<'c>(fields: &'c [(&'c str, &'c str)], captured: &'c [&'c str]) -> Headers<'c> {
+    Headers {
+        fields: fields
+            .iter()
+            .map(|(n, v)| (Cow::Borrowed(*n), Cow::Borrowed(*v)))
+            .collect(),
+        captured: match captured {
+            ["*"] => Captured::All,
+            [] => Captured::Nothing,
+            names => Captured::Names(names.iter().map(|n| Cow::Borrowed(*n)).collect()),
+        },
+    }
+}
+
+/// Judges a case; says `request / response` with `location class target pointer` per violation.
+fn say(policy: &Policy, case: Case<'_>) -> String {
+    let (method, target) = case.request.split_once(' ').unwrap();
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let exchange = Exchange {
+        id: None,
+        at: EventTime::from_seconds(1).unwrap(),
+        zone: None,
+        client: Client::default(),
+        certificate: case.certificate.map(|presented| ClientCertificate {
+            presented: Some(presented),
+            ..ClientCertificate::default()
+        }),
+        request: Request {
+            method: method.into(),
+            scheme: None,
+            host: HOST.into(),
+            path: path.into(),
+            query: query.map(Cow::Borrowed),
+            headers: headers(case.headers, case.captured),
+            body: case.body.map(|body| Cow::Borrowed(body.as_bytes())),
+            body_bytes: None,
+        },
+        response: case.status.map(|status| Response {
+            status,
+            headers: headers(case.response_headers, case.response_captured),
+            body: case
+                .response_body
+                .map(|body| Cow::Borrowed(body.as_bytes())),
+            body_bytes: None,
+            duration_ms: None,
+        }),
+    };
+    let operations = &policy.zones[0].operations;
+    let path = crate::policy::path::normalise(path);
+    let matched = operations.find(Method::parse(method), HOST, &path);
+    let mut verdict = SchemaVerdict {
+        request: SchemaOutcome::NotEvaluated,
+        response: SchemaOutcome::NotEvaluated,
+        violations: Vec::new(),
+    };
+    judge(operations, matched, &exchange, HOST, &path, &mut verdict);
+    let mut out = String::new();
+    for (direction, outcome) in [
+        (Direction::Request, verdict.request),
+        (Direction::Response, verdict.response),
+    ] {
+        if direction == Direction::Response {
+            out.push_str(" / ");
+        }
+        out.push_str(outcome.as_str());
+        for violation in verdict
+            .violations
+            .iter()
+            .filter(|v| v.direction == direction)
+        {
+            let (location, class) = (violation.location.as_str(), violation.class.as_str());
+            out.push_str(&format!(" [{location} {class} {}]", violation.target));
+            assert!(!violation.schema_pointer.is_empty(), "{violation:?}");
+            assert!(!violation.detail.is_empty(), "{violation:?}");
+        }
+    }
+    out
+}
+
+fn table(document: &str, undeclared: bool, cases: &[(Case<'_>, &str)]) {
+    let policy = policy(document, undeclared);
+    for (case, expected) in cases {
+        assert_eq!(
+            say(&policy, *case),
+            *expected,
+            "{} {:?} {:?}",
+            case.request,
+            case.headers,
+            case.body
+        );
+    }
+}
+
+fn get(request: &str) -> Case<'_> {
+    Case {
+        request,
+        ..Case::default()
+    }
+}
+
+const SHOP: &str = r##"
+openapi: 3.0.3
+info: {title: shop, version: "1"}
+servers: [{url: "https://api.shop.example/v1"}]
+paths:
+  /lamps/{id}:
+    get:
+      parameters:
+        - {name: id, in: path, required: true, schema: {type: integer, format: int32, minimum: 1}}
+        - {name: limit, in: query, schema: {type: integer, maximum: 100}}
+        - {name: q, in: query, required: true, schema: {type: string}}
+        - {name: X-Trace, in: header, required: true, schema: {type: string, format: uuid}}
+        - {name: lang, in: cookie, schema: {type: string, enum: [en, nl]}}
+        - {name: tags, in: query, schema: {type: array, items: {type: integer}, uniqueItems: true}}
+      responses:
+        200:
+          description: ok
+          headers:
+            X-Rate: {required: true, schema: {type: integer}}
+          content:
+            application/json: {schema: {$ref: "#/components/schemas/Lamp"}}
+        4XX: {description: no}
+  /lamps:
+    post:
+      requestBody:
+        required: true
+        content:
+          application/json: {schema: {$ref: "#/components/schemas/Lamp"}}
+      responses:
+        201: {description: made}
+        default: {description: any, content: {application/problem+json: {}}}
+    put:
+      requestBody:
+        content:
+          application/json: {}
+          text/*: {}
+      responses: {204: {description: done}}
+components:
+  schemas:
+    Lamp:
+      type: object
+      required: [id, name, secret]
+      additionalProperties: false
+      properties:
+        id: {type: integer, readOnly: true}
+        secret: {type: string, writeOnly: true}
+        name: {type: string, maxLength: 5, nullable: true}
+        size: {type: number, minimum: 0, exclusiveMinimum: true}
+        parts: {type: array, maxItems: 70, items: {$ref: "#/components/schemas/Lamp"}}
+        notes: {type: object, additionalProperties: {type: string}}
+"##;
+
+#[test]
+fn matching_looks_at_segments_only() {
+    table(
+        SHOP,
+        false,
+        &[
+            (get("GET /nowhere"), "no_operation / not_evaluated"),
+            (get("GET /v1/lamps/1/"), "no_operation / not_evaluated"),
+            (get("DELETE /v1/lamps/1"), "no_operation / not_evaluated"),
+            (get("GET /lamps/1"), "no_operation / not_evaluated"),
+            (
+                Case {
+                    status: Some(200),
+                    ..get("GET /nowhere")
+                },
+                "no_operation / no_operation",
+            ),
+            (
+                Case {
+                    headers: TRACE,
+                    ..get("GET /v1/lamps/abc?q=")
+                },
+                "violates [path invalid_type id] / not_evaluated",
+            ),
+        ],
+    );
+}
+
+const TRACE: &[(&str, &str)] = &[("x-trace", "6f1c2f3e-8a9b-4c1d-9e2f-001122334455")];
+
+#[test]
+fn parameters_are_judged_where_they_stand() {
+    let lamp = |target: &'static str| Case {
+        request: target,
+        headers: TRACE,
+        ..Case::default()
+    };
+    table(
+        SHOP,
+        false,
+        &[
+            (lamp("GET /v1/lamps/1?q=a"), "conforms / not_evaluated"),
+            (
+                lamp("GET /v1/lamps/1?q=a&limit=100"),
+                "conforms / not_evaluated",
+            ),
+            (
+                lamp("GET /v1/lamps/1?q=a&unknown=1"),
+                "conforms / not_evaluated",
+            ),
+            (
+                lamp("GET /v1/lamps/1"),
+                "violates [query missing_required q] / not_evaluated",
+            ),
+            (
+                lamp("GET /v1/lamps/0?q"),
+                "violates [path constraint_violation id] / not_evaluated",
+            ),
+            (
+                lamp("GET /v1/lamps/3000000000?q"),
+                "violates [path constraint_violation id] / not_evaluated",
+            ),
+            (
+                lamp("GET /v1/lamps/1.5?q"),
+                "violates [path invalid_type id] / not_evaluated",
+            ),
+            (
+                lamp("GET /v1/lamps/1?q=%ff"),
+                "violates [query invalid_encoding q] / not_evaluated",
+            ),
+            (
+                lamp("GET /v1/lamps/1?q=a&limit="),
+                "violates [query invalid_type limit] / not_evaluated",
+            ),
+            (
+                lamp("GET /v1/lamps/1?q=a&limit=5&limit=x"),
+                "violates [query invalid_type limit] / not_evaluated",
+            ),
+            (
+                lamp("GET /v1/lamps/1?q=a&tags=1&tags=2"),
+                "conforms / not_evaluated",
+            ),
+            (
+                lamp("GET /v1/lamps/1?q=a&tags=1&tags=1"),
+                "violates [query duplicate_value tags] / not_evaluated",
+            ),
+            (
+                lamp("GET /v1/lamps/1?q=a&tags=x"),
+                "violates [query invalid_type tags] / not_evaluated",
+            ),
+            (
+                Case {
+                    headers: &[("X-TRACE", "no")],
+                    ..get("GET /v1/lamps/1?q=a&limit=101")
+                },
+                "violates [query constraint_violation limit] [header constraint_violation X-Trace] / not_evaluated",
+            ),
+            (
+                get("GET /v1/lamps/1?q=a"),
+                "violates [header missing_required X-Trace] / not_evaluated",
+            ),
+            (
+                Case {
+                    headers: &[TRACE[0], ("cookie", "a=b; lang=de")],
+                    ..get("GET /v1/lamps/1?q=a")
+                },
+                "violates [cookie constraint_violation lang] / not_evaluated",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_was_not_captured_is_skipped() {
+    table(
+        SHOP,
+        false,
+        &[
+            // Headers and cookies unknown: nothing else violates.
+            (
+                Case {
+                    captured: &[],
+                    ..get("GET /v1/lamps/1?q=a")
+                },
+                "not_evaluated / not_evaluated",
+            ),
+            // Something else violates.
+            (
+                Case {
+                    captured: &[],
+                    ..get("GET /v1/lamps/x?q=a")
+                },
+                "violates [path invalid_type id] / not_evaluated",
+            ),
+            // A list of names: inside it absence counts, outside it does not.
+            (
+                Case {
+                    captured: &["x-trace"],
+                    ..get("GET /v1/lamps/1?q=a")
+                },
+                "violates [header missing_required X-Trace] / not_evaluated",
+            ),
+            (
+                Case {
+                    captured: &["x-trace"],
+                    headers: TRACE,
+                    ..get("GET /v1/lamps/1?q=a")
+                },
+                "not_evaluated / not_evaluated",
+            ),
+            (
+                Case {
+                    captured: &["x-trace", "Cookie"],
+                    headers: TRACE,
+                    ..get("GET /v1/lamps/1?q=a")
+                },
+                "conforms / not_evaluated",
+            ),
+            // What is there is judged although the list is partial.
+            (
+                Case {
+                    captured: &[],
+                    headers: &[("x-trace", "no")],
+                    ..get("GET /v1/lamps/1?q=a")
+                },
+                "violates [header constraint_violation X-Trace] / not_evaluated",
+            ),
+            // Bodies.
+            (
+                Case {
+                    body: None,
+                    ..get("POST /v1/lamps")
+                },
+                "not_evaluated / not_evaluated",
+            ),
+            (
+                Case {
+                    body: Some(""),
+                    ..get("POST /v1/lamps")
+                },
+                "violates [body missing_required ] / not_evaluated",
+            ),
+            // A part that the operation does not declare does not matter.
+            (
+                Case {
+                    body: None,
+                    headers: TRACE,
+                    ..get("GET /v1/lamps/1?q=a")
+                },
+                "conforms / not_evaluated",
+            ),
+        ],
+    );
+}
+
+const JSON: &[(&str, &str)] = &[("Content-Type", "application/json; charset=UTF-8")];
+
+#[test]
+fn request_bodies_are_judged() {
+    let post = |body: &'static str| Case {
+        request: "POST /v1/lamps",
+        headers: JSON,
+        body: Some(body),
+        ..Case::default()
+    };
+    table(
+        SHOP,
+        false,
+        &[
+            (
+                post(r#"{"name": "a", "secret": "s"}"#),
+                "conforms / not_evaluated",
+            ),
+            (
+                post(r#"{"name": null, "secret": "s"}"#),
+                "conforms / not_evaluated",
+            ),
+            (
+                post(r#"{"name": "a"}"#),
+                "violates [body missing_required /secret] / not_evaluated",
+            ),
+            (
+                post(r#"{"name": 1, "secret": "s"}"#),
+                "violates [body invalid_type /name] / not_evaluated",
+            ),
+            (
+                post(r#"{"name": "toolong", "secret": "s"}"#),
+                "violates [body constraint_violation /name] / not_evaluated",
+            ),
+            (
+                post(r#"{"name": "a", "secret": "s", "size": 0}"#),
+                "violates [body constraint_violation /size] / not_evaluated",
+            ),
+            (
+                post(r#"{"name": "a", "secret": "s", "other": 0}"#),
+                "violates [body constraint_violation /*] / not_evaluated",
+            ),
+            (
+                post(
+                    r#"{"name": "a", "secret": "s", "parts": [{"name": "a", "secret": "s"}, {"name": 1, "secret": "s"}, {"name": 2, "secret": "s"}]}"#,
+                ),
+                "violates [body invalid_type /parts/*/name] / not_evaluated",
+            ),
+            (
+                post(r#"{"name": "a", "secret": "s", "notes": {"mine": 1}}"#),
+                "violates [body invalid_type /notes/*] / not_evaluated",
+            ),
+            (post("[]"), "violates [body invalid_type ] / not_evaluated"),
+            (post("{"), "violates [body invalid_syntax ] / not_evaluated"),
+            (
+                post("\u{1}"),
+                "violates [body invalid_syntax ] / not_evaluated",
+            ),
+            (
+                post(r#"{"name": "a", "name": "b", "secret": "s"}"#),
+                "violates [body invalid_syntax ] / not_evaluated",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn media_types_are_judged() {
+    let lamp = r#"{"name": "a", "secret": "s"}"#;
+    let post = |headers: &'static [(&'static str, &'static str)]| Case {
+        request: "POST /v1/lamps",
+        headers,
+        body: Some(lamp),
+        ..Case::default()
+    };
+    let put = |headers: &'static [(&'static str, &'static str)]| Case {
+        request: "PUT /v1/lamps",
+        headers,
+        body: Some("{"),
+        ..Case::default()
+    };
+    let unsupported = "violates [body unsupported_media_type ] / not_evaluated";
+    table(
+        SHOP,
+        false,
+        &[
+            (post(&[]), unsupported),
+            (post(&[("content-type", "text/plain")]), unsupported),
+            (post(&[("content-type", "nonsense")]), unsupported),
+            (
+                post(&[("content-type", "APPLICATION/JSON")]),
+                "conforms / not_evaluated",
+            ),
+            (
+                post(&[("content-type", "application/json; charset=latin1")]),
+                "violates [body invalid_encoding ] / not_evaluated",
+            ),
+            // Headers not captured: the sole declared type is assumed; of several none is.
+            (
+                Case {
+                    captured: &[],
+                    ..post(&[])
+                },
+                "conforms / not_evaluated",
+            ),
+            (
+                Case {
+                    captured: &[],
+                    body: Some("{"),
+                    ..post(&[])
+                },
+                "violates [body invalid_syntax ] / not_evaluated",
+            ),
+            (
+                Case {
+                    captured: &[],
+                    ..put(&[])
+                },
+                "not_evaluated / not_evaluated",
+            ),
+            (
+                Case {
+                    captured: &["content-type"],
+                    ..post(&[])
+                },
+                unsupported,
+            ),
+            // Present although the rest was not captured.
+            (
+                Case {
+                    captured: &[],
+                    ..post(&[("content-type", "text/plain")])
+                },
+                unsupported,
+            ),
+            // Ranges, and a declared type without a schema.
+            (
+                put(&[("content-type", "text/csv")]),
+                "conforms / not_evaluated",
+            ),
+            (
+                put(&[("content-type", "application/json")]),
+                "violates [body invalid_syntax ] / not_evaluated",
+            ),
+            (put(&[("content-type", "image/png")]), unsupported),
+            (
+                Case {
+                    body: Some(""),
+                    ..put(&[])
+                },
+                "conforms / not_evaluated",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn responses_are_judged() {
+    let answer = |status: u16,
+                  headers: &'static [(&'static str, &'static str)],
+                  body: Option<&'static str>| Case {
+        request: "GET /v1/lamps/1?q=a",
+        headers: TRACE,
+        status: Some(status),
+        response_headers: headers,
+        response_body: body,
+        ..Case::default()
+    };
+    const OK: &[(&str, &str)] = &[("content-type", "application/json"), ("x-rate", "5")];
+    table(
+        SHOP,
+        false,
+        &[
+            (
+                answer(200, OK, Some(r#"{"id": 1, "name": "a"}"#)),
+                "conforms / conforms",
+            ),
+            (
+                answer(200, OK, Some(r#"{"name": "a"}"#)),
+                "conforms / violates [body missing_required /id]",
+            ),
+            (answer(200, OK, None), "conforms / not_evaluated"),
+            (
+                answer(
+                    200,
+                    &[("content-type", "application/json")],
+                    Some(r#"{"id": 1, "name": "a"}"#),
+                ),
+                "conforms / violates [header missing_required X-Rate]",
+            ),
+            (
+                answer(
+                    200,
+                    &[("content-type", "application/json"), ("x-rate", "x")],
+                    None,
+                ),
+                "conforms / violates [header invalid_type X-Rate]",
+            ),
+            (
+                Case {
+                    response_captured: &[],
+                    ..answer(200, &[], Some(r#"{"id": 1, "name": "a"}"#))
+                },
+                "conforms / not_evaluated",
+            ),
+            (
+                Case {
+                    response_captured: &[],
+                    ..answer(200, &[], Some("{}"))
+                },
+                "conforms / violates [body missing_required /id] [body missing_required /name]",
+            ),
+            (
+                answer(200, &[("x-rate", "5")], Some("{}")),
+                "conforms / violates [body unsupported_media_type ]",
+            ),
+            // Nothing is declared for the body of a 4XX, so it does not matter.
+            (answer(404, &[], None), "conforms / conforms"),
+            (
+                answer(302, &[], None),
+                "conforms / violates [status undeclared_status 302]",
+            ),
+            (
+                Case {
+                    request: "POST /v1/lamps",
+                    headers: JSON,
+                    body: Some(r#"{"name": "a", "secret": "s"}"#),
+                    ..answer(
+                        500,
+                        &[("content-type", "application/problem+json")],
+                        Some("{}"),
+                    )
+                },
+                "conforms / conforms",
+            ),
+            (
+                Case {
+                    request: "POST /v1/lamps",
+                    headers: JSON,
+                    body: Some(r#"{"name": "a", "secret": "s"}"#),
+                    ..answer(500, &[("content-type", "text/html")], Some("<p>"))
+                },
+                "conforms / violates [body unsupported_media_type ]",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn undeclared_query_parameters_violate_when_asked() {
+    table(
+        SHOP,
+        true,
+        &[
+            (
+                Case {
+                    headers: TRACE,
+                    ..get("GET /v1/lamps/1?q=a&tags=1&more=2&less=3")
+                },
+                "violates [query undeclared_parameter *] / not_evaluated",
+            ),
+            (
+                Case {
+                    headers: TRACE,
+                    ..get("GET /v1/lamps/1?q=a&tags=1")
+                },
+                "conforms / not_evaluated",
+            ),
+        ],
+    );
+}
+
+const SECURE: &str = r##"
+openapi: 3.1.0
+info: {title: secure, version: "1"}
+security: [{bearer: []}, {key: [], cookie: []}]
+paths:
+  /a: {get: {responses: {200: {description: ok}}}}
+  /open: {get: {security: [], responses: {200: {description: ok}}}}
+  /maybe: {get: {security: [{bearer: []}, {}], responses: {200: {description: ok}}}}
+  /basic: {get: {security: [{basic: []}], responses: {200: {description: ok}}}}
+  /oauth: {get: {security: [{oauth: [read]}], responses: {200: {description: ok}}}}
+  /query: {get: {security: [{query: []}], responses: {200: {description: ok}}}}
+  /mtls: {get: {security: [{mtls: []}], responses: {200: {description: ok}}}}
+components:
+  securitySchemes:
+    bearer: {type: http, scheme: bearer}
+    basic: {type: http, scheme: Basic}
+    key: {type: apiKey, in: header, name: X-Key}
+    cookie: {type: apiKey, in: cookie, name: sid}
+    query: {type: apiKey, in: query, name: key}
+    oauth: {type: oauth2, flows: {clientCredentials: {tokenUrl: "https://t.example", scopes: {read: r}}}}
+    mtls: {type: mutualTLS}
+"##;
+
+#[test]
+fn declared_credentials_must_be_there() {
+    let missing = "violates [security missing_credential bearer] / not_evaluated";
+    let ok = "conforms / not_evaluated";
+    table(
+        SECURE,
+        true,
+        &[
+            (get("GET /a"), missing),
+            (get("GET /open"), ok),
+            (get("GET /maybe"), ok),
+            (
+                Case {
+                    headers: &[("authorization", "bEARER x")],
+                    ..get("GET /a")
+                },
+                ok,
+            ),
+            (
+                Case {
+                    headers: &[("authorization", "Bearer ")],
+                    ..get("GET /a")
+                },
+                missing,
+            ),
+            (
+                Case {
+                    headers: &[("authorization", "Basic x")],
+                    ..get("GET /a")
+                },
+                missing,
+            ),
+            (
+                Case {
+                    headers: &[("x-key", "k")],
+                    ..get("GET /a")
+                },
+                missing,
+            ),
+            (
+                Case {
+                    headers: &[("x-key", "k"), ("cookie", "sid=1")],
+                    ..get("GET /a")
+                },
+                ok,
+            ),
+            (
+                Case {
+                    headers: &[("x-key", "k"), ("cookie", "sid=")],
+                    ..get("GET /a")
+                },
+                missing,
+            ),
+            (
+                Case {
+                    captured: &[],
+                    ..get("GET /a")
+                },
+                "not_evaluated / not_evaluated",
+            ),
+            (
+                Case {
+                    captured: &["authorization"],
+                    ..get("GET /a")
+                },
+                "not_evaluated / not_evaluated",
+            ),
+            (
+                Case {
+                    captured: &["authorization", "x-key"],
+                    ..get("GET /a")
+                },
+                missing,
+            ),
+            (
+                Case {
+                    headers: &[("authorization", "Basic x")],
+                    ..get("GET /basic")
+                },
+                ok,
+            ),
+            (
+                get("GET /basic"),
+                "violates [security missing_credential basic] / not_evaluated",
+            ),
+            (
+                Case {
+                    headers: &[("authorization", "x")],
+                    ..get("GET /oauth")
+                },
+                ok,
+            ),
+            (
+                get("GET /oauth"),
+                "violates [security missing_credential oauth] / not_evaluated",
+            ),
+            (get("GET /query?key=1"), ok),
+            (
+                get("GET /query"),
+                "violates [security missing_credential query] / not_evaluated",
+            ),
+            (get("GET /mtls"), "not_evaluated / not_evaluated"),
+            (
+                Case {
+                    certificate: Some(true),
+                    ..get("GET /mtls")
+                },
+                ok,
+            ),
+            (
+                Case {
+                    certificate: Some(false),
+                    ..get("GET /mtls")
+                },
+                "violates [security missing_credential mtls] / not_evaluated",
+            ),
+        ],
+    );
+}
+
+const STYLES: &str = r##"
+openapi: 3.0.3
+info: {title: styles, version: "1"}
+paths:
+  /simple/{l}/{o}/{e}:
+    get:
+      parameters:
+        - {name: l, in: path, required: true, schema: {$ref: "#/components/schemas/Numbers"}}
+        - {name: o, in: path, required: true, schema: {$ref: "#/components/schemas/Colour"}}
+        - {name: e, in: path, required: true, explode: true, schema: {$ref: "#/components/schemas/Colour"}}
+      responses: {default: {description: any}}
+  /label/{s}/{l}/{e}/{o}:
+    get:
+      parameters:
+        - {name: s, in: path, required: true, style: label, schema: {type: integer}}
+        - {name: l, in: path, required: true, style: label, schema: {$ref: "#/components/schemas/Numbers"}}
+        - {name: e, in: path, required: true, style: label, explode: true, schema: {$ref: "#/components/schemas/Numbers"}}
+        - {name: o, in: path, required: true, style: label, explode: true, schema: {$ref: "#/components/schemas/Colour"}}
+      responses: {default: {description: any}}
+  /matrix/{s}/{l}/{e}/{o}:
+    get:
+      parameters:
+        - {name: s, in: path, required: true, style: matrix, schema: {type: integer}}
+        - {name: l, in: path, required: true, style: matrix, schema: {$ref: "#/components/schemas/Numbers"}}
+        - {name: e, in: path, required: true, style: matrix, explode: true, schema: {$ref: "#/components/schemas/Numbers"}}
+        - {name: o, in: path, required: true, style: matrix, explode: true, schema: {$ref: "#/components/schemas/Colour"}}
+      responses: {default: {description: any}}
+  /query:
+    get:
+      parameters:
+        - {name: f, in: query, explode: false, schema: {$ref: "#/components/schemas/Numbers"}}
+        - {name: s, in: query, style: spaceDelimited, explode: false, schema: {$ref: "#/components/schemas/Numbers"}}
+        - {name: p, in: query, style: pipeDelimited, explode: false, schema: {$ref: "#/components/schemas/Numbers"}}
+        - {name: c, in: query, explode: true, schema: {$ref: "#/components/schemas/Colour"}}
+        - {name: n, in: query, explode: false, schema: {$ref: "#/components/schemas/Colour"}}
+        - {name: d, in: query, style: deepObject, explode: true, schema: {$ref: "#/components/schemas/Deep"}}
+        - {name: j, in: query, content: {application/json: {schema: {$ref: "#/components/schemas/Colour"}}}}
+        - {name: b, in: query, schema: {type: boolean}}
+        - {name: v, in: query, allowEmptyValue: true, schema: {type: integer}}
+        - {name: a, in: query, schema: {anyOf: [{type: integer, minimum: 10}, {type: string, pattern: "^[0-9]$"}]}}
+      responses: {default: {description: any}}
+  /files/{name}.{ext}:
+    get:
+      parameters:
+        - {name: name, in: path, required: true, schema: {type: string, maxLength: 3}}
+        - {name: ext, in: path, required: true, schema: {type: string, enum: [json, "tar.gz"]}}
+      responses: {default: {description: any}}
+  /header:
+    get:
+      parameters:
+        - {name: X-List, in: header, schema: {$ref: "#/components/schemas/Numbers"}}
+        - {name: X-Colour, in: header, explode: true, schema: {$ref: "#/components/schemas/Colour"}}
+        - {name: ids, in: cookie, explode: false, schema: {$ref: "#/components/schemas/Numbers"}}
+      responses: {default: {description: any}}
+components:
+  schemas:
+    Numbers: {type: array, minItems: 1, items: {type: integer}}
+    Colour: {type: object, required: [R], properties: {R: {type: integer}, G: {type: integer}}}
+    Deep: {type: object, properties: {R: {type: integer}, l: {$ref: "#/components/schemas/Numbers"}, c: {$ref: "#/components/schemas/Colour"}}}
+"##;
+
+#[test]
+fn every_style_is_read() {
+    let ok = "conforms / not_evaluated";
+    table(
+        STYLES,
+        false,
+        &[
+            (get("GET /simple/1,2/R,1,G,2/R=1,G=2"), ok),
+            (
+                get("GET /simple/1,x/R,1/R=1"),
+                "violates [path invalid_type l] / not_evaluated",
+            ),
+            (
+                get("GET /simple/1/G,1/R=x"),
+                "violates [path missing_required o] [path invalid_type e] / not_evaluated",
+            ),
+            (
+                get("GET /simple/1/R/R"),
+                "violates [path invalid_syntax o] [path invalid_syntax e] / not_evaluated",
+            ),
+            (get("GET /label/.5/.1,2/.1.2/.R=1.G=2"), ok),
+            (
+                get("GET /label/5/.1,x/.1.2/.R=1"),
+                "violates [path invalid_syntax s] [path invalid_type l] / not_evaluated",
+            ),
+            (get("GET /matrix/;s=5/;l=1,2/;e=1;e=2/;R=1;G=2"), ok),
+            (
+                get("GET /matrix/;s=x/;x=1/;e=1;f=2/;G=2"),
+                "violates [path invalid_type s] [path invalid_syntax l] [path invalid_syntax e] [path missing_required o] / not_evaluated",
+            ),
+            (
+                get(
+                    "GET /query?f=1,2&s=1%202&p=1%7C2&R=1&n=R,1,G,2&d[R]=1&d%5Bl%5D=1&d[l]=2&d[c][R]=1&j=%7B%22R%22:1%7D&b=true&v=",
+                ),
+                ok,
+            ),
+            (get("GET /query?s=1+2&p=1|2&a=5&v=3"), ok),
+            (
+                get("GET /query?f=1,x"),
+                "violates [query invalid_type f] / not_evaluated",
+            ),
+            (
+                get("GET /query?f="),
+                "violates [query constraint_violation f] / not_evaluated",
+            ),
+            (
+                get("GET /query?s=1%20x&p=1%7Cx"),
+                "violates [query invalid_type s] [query invalid_type p] / not_evaluated",
+            ),
+            (
+                get("GET /query?G=1"),
+                "violates [query missing_required c] / not_evaluated",
+            ),
+            (
+                get("GET /query?d[R]=x"),
+                "violates [query invalid_type d] / not_evaluated",
+            ),
+            (
+                get("GET /query?d[c][G]=1"),
+                "violates [query missing_required d] / not_evaluated",
+            ),
+            (
+                get("GET /query?j={}"),
+                "violates [query missing_required j] / not_evaluated",
+            ),
+            (
+                get("GET /query?j={"),
+                "violates [query invalid_syntax j] / not_evaluated",
+            ),
+            (
+                get("GET /query?b=yes"),
+                "violates [query invalid_type b] / not_evaluated",
+            ),
+            (get("GET /query?a=15"), ok),
+            (
+                get("GET /query?v=x"),
+                "violates [query invalid_type v] / not_evaluated",
+            ),
+            (get("GET /files/a.json"), ok),
+            (get("GET /files/a.tar.gz"), ok),
+            (
+                get("GET /files/abcd.json"),
+                "violates [path constraint_violation name] / not_evaluated",
+            ),
+            (
+                get("GET /files/a.exe"),
+                "violates [path constraint_violation ext] / not_evaluated",
+            ),
+            (get("GET /files/plain"), "no_operation / not_evaluated"),
+            (
+                Case {
+                    headers: &[
+                        ("x-list", "1, 2"),
+                        ("x-list", "3"),
+                        ("x-colour", "R=1, G=2"),
+                        ("cookie", "ids=1,2"),
+                    ],
+                    ..get("GET /header")
+                },
+                ok,
+            ),
+            (
+                Case {
+                    headers: &[("x-list", "1, x"), ("x-colour", "G=2"), ("cookie", "ids=x")],
+                    ..get("GET /header")
+                },
+                "violates [header invalid_type X-List] [header missing_required X-Colour] [cookie invalid_type ids] / not_evaluated",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn violations_are_bounded_and_point_into_the_document() {
+    let policy = policy(SHOP, false);
+    let names: Vec<String> = (0..200).map(|n| format!("\"k{n}\": {n}")).collect();
+    let body = format!(
+        "{{\"name\": \"a\", \"secret\": \"s\", \"notes\": {{{}}}}}",
+        names.join(",")
+    );
+    let case = Case {
+        request: "POST /v1/lamps",
+        headers: JSON,
+        body: Some(&body),
+        ..Case::default()
+    };
+    // 200 members fail alike: one finding.
+    assert_eq!(
+        say(&policy, case),
+        "violates [body invalid_type /notes/*] / not_evaluated"
+    );
+}

@@ -1,0 +1,299 @@
+//! One flush: sum → decide → publish → store. The manifest comes last, so all of it counts or none of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::partition::Flush;
+use super::run::Fault;
+use crate::clock;
+use crate::config::{DetectSettings, Settings};
+use crate::detect::{self, Change, Evaluator, Finding};
+use crate::model::{EventTime, MINUTE_MILLIS, OperationKey};
+use crate::publish::events;
+use crate::publish::file::TopicFiles;
+use crate::source::file::Fingerprint;
+use crate::store::local::{Checkpoint, Commit, LocalStore, Range};
+use crate::window::{self, Resolution};
+
+/// Flushes between two looks at whether files should be merged.
+const COMPACT_EVERY: u64 = 16;
+
+/// Stores flushes and publishes what they change.
+pub struct Committer {
+    pipeline: String,
+    store: LocalStore,
+    topics: TopicFiles,
+    evaluator: Evaluator,
+    lateness: i64,
+    flushes: u64,
+    /// Events published by this process, by topic.
+    pub published: BTreeMap<&'static str, u64>,
+}
+
+/// The input that a flush belongs to.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Fingerprint; `None` for standard input, which cannot be resumed.
+    pub fingerprint: Option<Fingerprint>,
+    /// Name to show.
+    pub name: String,
+}
+
+impl Committer {
+    /// Opens store and topics, and reads what detection needs to go on.
+    ///
+    /// # Errors
+    /// The store or the topic files cannot be used.
+    pub async fn open(settings: &Settings) -> Result<Self, Fault> {
+        let store = LocalStore::open(&settings.store, &settings.name)?;
+        let topics = TopicFiles::open(&settings.publish, &store.manifest().topics)?;
+        let state = match store.detections()? {
+            Some(bytes) => stored::decode(&bytes)?,
+            None => detect::State::default(),
+        };
+        let DetectSettings {
+            every,
+            lateness,
+            excluded_methods,
+            min_successful,
+        } = settings.detect.clone();
+        let limits = detect::Limits {
+            excluded_methods,
+            min_successful,
+        };
+        let millis =
+            |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let mut evaluator = Evaluator::new(millis(every), limits, state);
+        if let Some(table) = window::table("endpoint_windows") {
+            let range = Range {
+                from: evaluator.needs_from(),
+                to: i64::MAX,
+            };
+            let rows = store
+                .reader()
+                .read(table, range, Some(Resolution::Minute))
+                .await?;
+            evaluator
+                .add(rows)
+                .await
+                .map_err(crate::store::local::StoreError::from)?;
+        }
+        Ok(Self {
+            pipeline: settings.name.clone(),
+            store,
+            topics,
+            evaluator,
+            lateness: millis(lateness),
+            flushes: 0,
+            published: BTreeMap::new(),
+        })
+    }
+
+    /// Where reading of an input goes on; the candidates are fingerprints of its first bytes.
+    #[must_use]
+    pub fn checkpoint(
+        &self,
+        input: &crate::source::file::Input,
+    ) -> Option<(Fingerprint, Checkpoint)> {
+        let known = self.store.manifest().checkpoints.iter();
+        known
+            .filter_map(|(sha256, checkpoint)| {
+                let fingerprint = input.fingerprint(Some(checkpoint.fingerprint_bytes))?;
+                (fingerprint.sha256 == *sha256).then(|| (fingerprint, checkpoint.clone()))
+            })
+            .max_by_key(|(fingerprint, _)| fingerprint.bytes)
+    }
+
+    /// Stores one flush with everything that follows from it.
+    ///
+    /// # Errors
+    /// The disk refuses; a restart goes on before this flush.
+    pub async fn flush(&mut self, identity: &Identity, flush: Flush) -> Result<(), Fault> {
+        let checkpoint = identity.fingerprint.as_ref().map(|fingerprint| {
+            let checkpoint = Checkpoint {
+                fingerprint_bytes: fingerprint.bytes,
+                path: identity.name.clone(),
+                end: flush.end,
+                from: flush.join.from,
+                clock: flush.join.clock.map(EventTime::nanos),
+                closed: flush.join.closed,
+                stream_clock: flush.clock.map(EventTime::nanos),
+            };
+            (fingerprint.sha256.clone(), checkpoint)
+        });
+        let sums = window::sum(flush.batches)
+            .await
+            .map_err(crate::store::local::StoreError::from)?;
+        if let Some(first) = flush.first_time {
+            self.evaluator.start_at(first.millis());
+        }
+        let endpoints = sums
+            .first()
+            .into_iter()
+            .filter(|rows| rows.num_rows() > 0)
+            .cloned()
+            .collect();
+        self.evaluator
+            .add(endpoints)
+            .await
+            .map_err(crate::store::local::StoreError::from)?;
+        let before = self.evaluator.state().clone();
+        let watermark = flush
+            .clock
+            .map(|clock| clock.millis().saturating_sub(self.lateness));
+        let changes = watermark
+            .map(|mark| self.evaluator.advance(mark))
+            .unwrap_or_default();
+        let mut lines: BTreeMap<&'static str, Vec<u8>> = BTreeMap::new();
+        for letter in &flush.rejected {
+            let event = events::dead_letter(&self.pipeline, letter);
+            lines
+                .entry(event.topic)
+                .or_default()
+                .extend(event.to_line().into_bytes());
+            *self.published.entry(event.topic).or_default() += 1;
+        }
+        self.store(
+            &sums,
+            checkpoint,
+            &changes,
+            lines,
+            before != *self.evaluator.state(),
+        )
+        .await
+    }
+
+    /// Judges the ticks that a finite input still owes, then its newest minute.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn finish(&mut self, clock: Option<i64>) -> Result<(), Fault> {
+        let before = self.evaluator.state().clone();
+        let mut changes = clock
+            .map(|clock| self.evaluator.advance(clock))
+            .unwrap_or_default();
+        if let Some(newest) = self.store.reader().newest_minute() {
+            changes.extend(self.evaluator.finish(newest));
+        }
+        if before != *self.evaluator.state() {
+            self.store(&[], None, &changes, BTreeMap::new(), true)
+                .await?;
+        }
+        self.store.compact(clock::now_millis()).await?;
+        Ok(())
+    }
+
+    async fn store(
+        &mut self,
+        sums: &[arrow::array::RecordBatch],
+        checkpoint: Option<(String, Checkpoint)>,
+        changes: &[Change],
+        mut lines: BTreeMap<&'static str, Vec<u8>>,
+        decided: bool,
+    ) -> Result<(), Fault> {
+        for change in changes {
+            let event = events::change(&self.pipeline, change);
+            lines
+                .entry(event.topic)
+                .or_default()
+                .extend(event.to_line().into_bytes());
+            *self.published.entry(event.topic).or_default() += 1;
+        }
+        for (topic, lines) in &lines {
+            self.topics.append(topic, lines)?;
+        }
+        let detections = if decided {
+            Some(stored::encode(self.evaluator.state())?)
+        } else {
+            None
+        };
+        self.store.commit(Commit {
+            sums,
+            checkpoint,
+            topics: self.topics.lengths(),
+            detections,
+            stored_at: clock::now_millis(),
+        })?;
+        self.flushes += 1;
+        if self.flushes.is_multiple_of(COMPACT_EVERY) {
+            self.store.compact(clock::now_millis()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The wire form of the state of labels and insights.
+mod stored {
+    use super::{Deserialize, Fault, Finding, MINUTE_MILLIS, OperationKey, Serialize};
+    use crate::detect::{Counts, State};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Detections {
+        tick: Option<i64>,
+        findings: Vec<Row>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Row {
+        name: String,
+        zone: String,
+        host: String,
+        method: String,
+        endpoint: String,
+        since: i64,
+        hits: u64,
+        others: u64,
+    }
+
+    pub(super) fn encode(state: &State) -> Result<Vec<u8>, Fault> {
+        let row = |((name, operation), finding): (&(String, OperationKey), &Finding)| Row {
+            name: name.clone(),
+            zone: operation.zone.clone(),
+            host: operation.host.clone(),
+            method: operation.method.clone(),
+            endpoint: operation.endpoint.clone(),
+            since: finding.since,
+            hits: finding.counts.hits,
+            others: finding.counts.others,
+        };
+        let detections = Detections {
+            tick: state.tick,
+            findings: state.findings.iter().map(row).collect(),
+        };
+        serde_json::to_vec(&detections).map_err(Fault::Detections)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<State, Fault> {
+        let detections: Detections = serde_json::from_slice(bytes).map_err(Fault::Detections)?;
+        let finding = |row: Row| {
+            let operation = OperationKey {
+                zone: row.zone,
+                host: row.host,
+                method: row.method,
+                endpoint: row.endpoint,
+            };
+            let counts = Counts {
+                hits: row.hits,
+                others: row.others,
+            };
+            (
+                (row.name, operation),
+                Finding {
+                    since: row.since,
+                    counts,
+                },
+            )
+        };
+        // Ticks are whole minutes; anything else was not written by us and would shift every later one.
+        let tick = detections
+            .tick
+            .map(|tick| tick.div_euclid(MINUTE_MILLIS) * MINUTE_MILLIS);
+        Ok(State {
+            tick,
+            findings: detections.findings.into_iter().map(finding).collect(),
+        })
+    }
+}

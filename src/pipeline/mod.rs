@@ -1,0 +1,14 @@
+//! The only place that knows the order: source → decode → correlate → enrich → window → store → detect → publish.
+//!
+//! Three stages run beside each other: a thread reads, a thread judges, and the caller's task sums, stores and
+//! publishes. The channels between them are bounded, so a slow disk slows the reader down and nothing is dropped.
+
+pub mod commit;
+pub mod partition;
+pub mod run;
+pub mod stream;
+
+pub use commit::Committer;
+pub use partition::{Flush, Partition};
+pub use run::{Fault, Progress, Summary, run};
+pub use stream::{Sink, Stream};

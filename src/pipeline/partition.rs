@@ -1,0 +1,156 @@
+//! One partition or file: judged exchanges → flushes, each with the checkpoint after it.
+
+use std::sync::Arc;
+
+use arrow::error::ArrowError;
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::stream::{Counts, Sink, Stream, position};
+use crate::correlate::JoinState;
+use crate::enrich::batch::{FlushBatches, FlushBuilder};
+use crate::enrich::{Judge, Judged};
+use crate::model::{EventTime, Exchange, Reject};
+use crate::publish::events::DeadLetter;
+use crate::source::file::TooLong;
+
+/// Exchanges at which a flush ends; with two flushes in flight a bound of memory, and large enough that writing
+/// files costs little against judging.
+pub const FLUSH_EXCHANGES: usize = 65_536;
+/// Refused records at which a flush ends: an input of garbage must not grow without bound either.
+const FLUSH_REJECTS: usize = 10_000;
+/// Records at which a flush ends though nothing came out of them: halves that wait, foreign hosts.
+const FLUSH_RECORDS: u64 = 1_000_000;
+
+/// Everything decided over one contiguous range of one input.
+#[derive(Debug)]
+pub struct Flush {
+    /// Rows.
+    pub batches: FlushBatches,
+    /// Refused records.
+    pub rejected: Vec<DeadLetter>,
+    /// Everything before this offset is counted once this flush is stored.
+    pub end: u64,
+    /// State of the join after this flush.
+    pub join: JoinState,
+    /// Stream clock after this flush.
+    pub clock: Option<EventTime>,
+    /// Time of the first record that this process counted.
+    pub first_time: Option<EventTime>,
+    /// Counts of this flush.
+    pub counts: Counts,
+}
+
+/// Judges the records of one input and cuts flushes.
+pub struct Partition {
+    stream: Stream,
+    rows: Rows,
+    end: u64,
+}
+
+struct Rows {
+    builder: FlushBuilder,
+    rejected: Vec<DeadLetter>,
+    source: Arc<str>,
+    keep_bytes: bool,
+    broken: Option<ArrowError>,
+}
+
+impl Sink for Rows {
+    fn judged(&mut self, judge: &Judge, exchange: &Exchange<'_>, judged: &Judged, _: bool) {
+        let Some(zone) = judge.policy().zones.get(judged.zone) else {
+            return;
+        };
+        if let Err(error) = self.builder.append(zone, exchange, judged) {
+            self.broken.get_or_insert(error);
+        }
+    }
+
+    fn rejected(&mut self, reason: Reject, payload: &[u8], offset: u64) {
+        self.rejected.push(DeadLetter {
+            reason,
+            position: position(&self.source, offset),
+            length: payload.len() as u64,
+            sha256: hex::encode(digest(&SHA256, payload)),
+            bytes: self.keep_bytes.then(|| payload.to_vec()),
+        });
+    }
+}
+
+impl Partition {
+    /// A partition named `source` in dead letters.
+    #[must_use]
+    pub fn new(stream: Stream, judge: &Judge, source: &str, end: u64, keep_bytes: bool) -> Self {
+        let rows = Rows {
+            builder: FlushBuilder::new(judge.hasher()),
+            rejected: Vec::new(),
+            source: source.into(),
+            keep_bytes,
+            broken: None,
+        };
+        Self { stream, rows, end }
+    }
+
+    /// Applies one record that stands at `offset..end`.
+    pub fn apply(&mut self, payload: &[u8], offset: u64, end: u64) {
+        self.stream.apply(payload, offset, end, &mut self.rows);
+        self.end = end.max(self.end);
+    }
+
+    /// Refuses a record that was too long to keep.
+    pub fn refuse(&mut self, too_long: &TooLong, offset: u64, end: u64) {
+        let before = self.rows.rejected.len();
+        self.stream
+            .refuse(Reject::TooLarge, offset, end, &mut self.rows);
+        if let Some(letter) = self.rows.rejected.get_mut(before) {
+            letter.length = too_long.len;
+            letter.sha256.clone_from(&too_long.sha256);
+        }
+        self.end = end.max(self.end);
+    }
+
+    /// Emits everything that waits: the input has ended, or gone idle.
+    pub fn drain(&mut self) {
+        self.stream.drain(&mut self.rows);
+    }
+
+    /// Whether the flush has reached one of its bounds.
+    #[must_use]
+    pub fn full(&self) -> bool {
+        self.rows.builder.len() >= FLUSH_EXCHANGES
+            || self.rows.rejected.len() >= FLUSH_REJECTS
+            || self.stream.counts.records >= FLUSH_RECORDS
+    }
+
+    /// Whether there is nothing to store since the last flush.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.rows.builder.is_empty()
+            && self.rows.rejected.is_empty()
+            && self.stream.counts == Counts::default()
+    }
+
+    /// Halves waiting now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.stream.open()
+    }
+
+    /// Takes the flush out and starts the next one.
+    ///
+    /// # Errors
+    /// Only when Arrow refuses our own columns, which is a bug.
+    pub fn take(&mut self) -> Result<Flush, ArrowError> {
+        if let Some(error) = self.rows.broken.take() {
+            return Err(error);
+        }
+        Ok(Flush {
+            batches: self.rows.builder.finish()?,
+            rejected: std::mem::take(&mut self.rows.rejected),
+            end: self.end,
+            join: self.stream.join_state(),
+            clock: self.stream.clock(),
+            first_time: self.stream.first_time(),
+            counts: std::mem::take(&mut self.stream.counts),
+        })
+    }
+}

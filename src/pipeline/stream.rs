@@ -1,0 +1,300 @@
+//! Records of one partition → judged exchanges, in order: decode, zone, join, enrich.
+//!
+//! `run` and `explain` share it; what becomes of an exchange is the business of their [`Sink`]s.
+
+use std::sync::Arc;
+
+use crate::correlate::{Correlator, Emission, JoinState, Side};
+use crate::decode::{self, Adapter, Kind, Record};
+use crate::enrich::{Judge, Judged};
+use crate::model::{EventTime, Exchange, Reject};
+use crate::{correlate, model};
+
+/// Where judged exchanges go.
+pub trait Sink {
+    /// An exchange with its verdicts. `unanswered` = emitted because nothing answered it.
+    fn judged(&mut self, judge: &Judge, exchange: &Exchange<'_>, judged: &Judged, unanswered: bool);
+
+    /// A record that was refused.
+    fn rejected(&mut self, reason: Reject, payload: &[u8], offset: u64);
+}
+
+/// Counts of what never becomes a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records applied.
+    pub records: u64,
+    /// Exchanges judged.
+    pub exchanges: u64,
+    /// Exchanges that belong to no zone.
+    pub unzoned: u64,
+    /// Responses whose request never came.
+    pub orphan_responses: u64,
+    /// Requests whose response never came.
+    pub unanswered: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.records += more.records;
+        self.exchanges += more.exchanges;
+        self.unzoned += more.unzoned;
+        self.orphan_responses += more.orphan_responses;
+        self.unanswered += more.unanswered;
+    }
+}
+
+/// One partition or file, read in order.
+pub struct Stream {
+    adapter: Adapter,
+    limits: decode::Limits,
+    judge: Judge,
+    join: Correlator,
+    /// Records before this offset were counted by an earlier run: they rebuild the join and emit nothing.
+    counted_to: u64,
+    /// Of those, the ones that are done.
+    closed: Vec<u64>,
+    judged: Judged,
+    key: String,
+    /// Counts since they were last taken.
+    pub counts: Counts,
+    first_time: Option<EventTime>,
+}
+
+impl Stream {
+    /// A stream that goes on where `state` says, with everything before `counted_to` already counted.
+    #[must_use]
+    pub fn new(
+        adapter: Adapter,
+        limits: decode::Limits,
+        correlate: correlate::Limits,
+        judge: Judge,
+        state: &JoinState,
+        counted_to: u64,
+    ) -> Self {
+        Self {
+            adapter,
+            limits,
+            judge,
+            join: Correlator::new(correlate, state.from, state.clock),
+            counted_to,
+            closed: state.closed.clone(),
+            judged: Judged::default(),
+            key: String::new(),
+            counts: Counts::default(),
+            first_time: None,
+        }
+    }
+
+    /// State of the join after everything applied so far.
+    #[must_use]
+    pub fn join_state(&self) -> JoinState {
+        self.join.state()
+    }
+
+    /// Greatest event time applied so far.
+    #[must_use]
+    pub fn clock(&self) -> Option<EventTime> {
+        self.join.clock()
+    }
+
+    /// Event time of the first record that was counted.
+    #[must_use]
+    pub fn first_time(&self) -> Option<EventTime> {
+        self.first_time
+    }
+
+    /// Halves waiting now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.join.open()
+    }
+
+    /// Refuses a record that the source could not deliver whole.
+    pub fn refuse(&mut self, reason: Reject, offset: u64, end: u64, sink: &mut impl Sink) {
+        self.join.skip(end);
+        if offset >= self.counted_to {
+            sink.rejected(reason, &[], offset);
+        }
+    }
+
+    /// Applies one record. A blank line is nothing.
+    pub fn apply(&mut self, payload: &[u8], offset: u64, end: u64, sink: &mut impl Sink) {
+        let counted = offset < self.counted_to;
+        let payload = payload.trim_ascii();
+        if payload.is_empty() {
+            self.join.skip(end);
+            return;
+        }
+        let record = match self.decode(payload) {
+            Ok(record) => record,
+            Err(reason) => {
+                self.join.skip(end);
+                if !counted {
+                    sink.rejected(reason, payload, offset);
+                }
+                return;
+            }
+        };
+        let Record { kind, exchange } = record;
+        let at = exchange.at;
+        if !counted {
+            self.counts.records += 1;
+            self.first_time.get_or_insert(at);
+        }
+        let Self {
+            adapter,
+            limits,
+            judge,
+            join,
+            judged,
+            counts,
+            key,
+            closed,
+            ..
+        } = self;
+        let mut emitter = Emitter {
+            adapter: *adapter,
+            limits: *limits,
+            judge,
+            judged,
+            counts,
+            sink,
+            counted,
+        };
+        if kind == Kind::Exchange {
+            emitter.emit(&exchange, false);
+            join.pass(at, end, &mut |emission| emitter.lone(emission));
+            return;
+        }
+        if counted && closed.contains(&offset) {
+            join.pass(at, end, &mut |emission| emitter.lone(emission));
+            return;
+        }
+        key.clear();
+        key.push_str(exchange.zone.as_deref().unwrap_or_default());
+        key.push('\n');
+        key.push_str(exchange.id.as_deref().unwrap_or_default());
+        let side = if kind == Kind::Request {
+            Side::Request
+        } else {
+            Side::Response
+        };
+        let mut exchange = Some(exchange);
+        join.apply(
+            key,
+            side,
+            at,
+            payload,
+            (offset, end),
+            &mut |emission| match emission {
+                Emission::Joined(half) => {
+                    if let Some(second) = exchange.take() {
+                        emitter.joined(half, second);
+                    }
+                }
+                alone => emitter.lone(alone),
+            },
+        );
+    }
+
+    /// Emits everything that waits.
+    pub fn drain(&mut self, sink: &mut impl Sink) {
+        let Self {
+            adapter,
+            limits,
+            judge,
+            join,
+            judged,
+            counts,
+            ..
+        } = self;
+        let mut emitter = Emitter {
+            adapter: *adapter,
+            limits: *limits,
+            judge,
+            judged,
+            counts,
+            sink,
+            counted: false,
+        };
+        join.drain(&mut |emission| emitter.lone(emission));
+    }
+
+    fn decode<'a>(&self, payload: &'a [u8]) -> Result<Record<'a>, Reject> {
+        let record = (self.adapter)(payload, self.limits)?;
+        let zone = record.exchange.zone.as_deref();
+        if zone.is_none_or(|id| self.judge.policy().zone_by_id(id).is_some()) {
+            Ok(record)
+        } else {
+            Err(Reject::UnknownZone)
+        }
+    }
+}
+
+/// Judges what leaves the join and hands it on; silent while records that are already counted rebuild the join.
+struct Emitter<'s, S> {
+    adapter: Adapter,
+    limits: decode::Limits,
+    judge: &'s Judge,
+    judged: &'s mut Judged,
+    counts: &'s mut Counts,
+    sink: &'s mut S,
+    counted: bool,
+}
+
+impl<S: Sink> Emitter<'_, S> {
+    fn emit(&mut self, exchange: &Exchange<'_>, unanswered: bool) {
+        if self.counted {
+            return;
+        }
+        if unanswered {
+            self.counts.unanswered += 1;
+        }
+        if self.judge.judge(exchange, self.judged) {
+            self.counts.exchanges += 1;
+            self.sink
+                .judged(self.judge, exchange, self.judged, unanswered);
+        } else {
+            self.counts.unzoned += 1;
+        }
+    }
+
+    /// A half that stays alone.
+    fn lone(&mut self, emission: Emission<'_>) {
+        match emission {
+            Emission::Unanswered(half) => {
+                if let Ok(record) = (self.adapter)(&half.payload, self.limits) {
+                    self.emit(&record.exchange, true);
+                }
+            }
+            Emission::Orphan if !self.counted => self.counts.orphan_responses += 1,
+            Emission::Orphan | Emission::Joined(_) => {}
+        }
+    }
+
+    /// The waiting half was decoded once already, so decoding it again cannot fail.
+    fn joined<'a>(&mut self, half: &'a correlate::Half, second: Exchange<'a>) {
+        if self.counted {
+            return;
+        }
+        let Ok(first) = (self.adapter)(&half.payload, self.limits) else {
+            return;
+        };
+        let exchange = match half.side {
+            Side::Request => decode::join(first.exchange, second.response),
+            Side::Response => decode::join(second, first.exchange.response),
+        };
+        self.emit(&exchange, false);
+    }
+}
+
+/// The position of a record of a file.
+#[must_use]
+pub fn position(source: &Arc<str>, offset: u64) -> model::Position {
+    model::Position {
+        source: source.to_string(),
+        partition: 0,
+        offset,
+    }
+}

@@ -1,0 +1,619 @@
+//! Documents → contracts of operations.
+//!
+//! Enters: documents of which the form is known. Leaves: one contract per declared operation, or problems of meaning: a
+//! path without its parameter, two templates that are one, a security scheme that is not declared.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::contract::{
+    Body, Carrier, Contract, Credential, Media, Parameter, Response, Security, Status, Style,
+};
+use super::documents::{Address, Documents};
+use super::servers::{Site, sites};
+use super::shape::{ValueShape, shape_of};
+use super::validators::{Check, Compilers};
+use crate::model::{Direction, Location, Method, Problems};
+use crate::policy::operations::Template;
+
+/// Methods that a path item declares, by member name.
+const METHODS: [(&str, Method); 8] = [
+    ("get", Method::Get),
+    ("put", Method::Put),
+    ("post", Method::Post),
+    ("delete", Method::Delete),
+    ("options", Method::Options),
+    ("head", Method::Head),
+    ("patch", Method::Patch),
+    ("trace", Method::Trace),
+];
+
+/// One operation with the places it lives at.
+#[derive(Debug)]
+pub struct Declared {
+    /// Method.
+    pub method: Method,
+    /// Template without base path.
+    pub template: Template,
+    /// Hosts and base paths.
+    pub sites: Vec<Site>,
+    /// What it asks for.
+    pub contract: Arc<Contract>,
+    /// Place of the path for problems.
+    pub place: String,
+}
+
+pub(super) struct Builder<'d> {
+    pub(super) documents: &'d Documents,
+    /// Missing when the form has problems: then only further problems are looked for.
+    pub(super) compilers: Option<Compilers<'d>>,
+    pub(super) problems: &'d mut Problems,
+    pub(super) undeclared_parameters: bool,
+    checks: HashMap<(Address, Direction), Option<Arc<Check>>>,
+    shapes: HashMap<Address, Arc<ValueShape>>,
+}
+
+/// A path item and what it refers to; members of the item itself win.
+struct Layers<'v>(Vec<(Address, &'v Value)>);
+
+impl<'v> Layers<'v> {
+    fn get(&self, name: &str) -> Option<(Address, &'v Value)> {
+        self.0
+            .iter()
+            .find_map(|(at, value)| Some((at.member(name), value.get(name)?)))
+    }
+}
+
+impl<'d> Builder<'d> {
+    pub(super) fn new(
+        documents: &'d Documents,
+        compilers: Option<Compilers<'d>>,
+        undeclared_parameters: bool,
+        problems: &'d mut Problems,
+    ) -> Self {
+        Self {
+            documents,
+            compilers,
+            problems,
+            undeclared_parameters,
+            checks: HashMap::new(),
+            shapes: HashMap::new(),
+        }
+    }
+
+    /// Builds every operation; also tells the sites that the document itself names.
+    pub(super) fn build(&mut self) -> (Vec<Declared>, Vec<Site>) {
+        let root = Address {
+            document: 0,
+            pointer: String::new(),
+        };
+        let Some(document) = self.documents.get(&root) else {
+            return (Vec::new(), Vec::new());
+        };
+        let default_sites = self.sites(document.get("servers"), &root.member("servers"));
+        let mut declared = Vec::new();
+        let mut canonical: BTreeMap<String, String> = BTreeMap::new();
+        let paths = root.member("paths");
+        let items = document.get("paths").and_then(Value::as_object);
+        for (path, item) in items.into_iter().flatten() {
+            if !path.starts_with('/') {
+                continue;
+            }
+            let at = paths.member(path);
+            let template = match Template::parse(path) {
+                Ok(template) => template,
+                Err(why) => {
+                    self.problems.hint(
+                        self.documents.place(&at),
+                        why,
+                        "write parameters as `{name}`, each name once",
+                    );
+                    continue;
+                }
+            };
+            if let Some(first) = canonical.insert(template.canonical(), path.clone()) {
+                self.problems.hint(
+                    self.documents.place(&at),
+                    format!("this path is the same as {first:?}"),
+                    "names of parameters do not tell paths apart; merge the two",
+                );
+                continue;
+            }
+            let layers = self.layers(&at, item);
+            let item_sites = layers.get("servers").map_or_else(
+                || default_sites.clone(),
+                |(at, servers)| self.sites(Some(servers), &at),
+            );
+            for (name, method) in METHODS {
+                let Some((at, operation)) = layers.get(name) else {
+                    continue;
+                };
+                let sites = operation.get("servers").map_or_else(
+                    || item_sites.clone(),
+                    |servers| self.sites(Some(servers), &at.member("servers")),
+                );
+                let contract = self.operation(&template, &layers, operation, &at, document);
+                declared.push(Declared {
+                    method,
+                    template: template.clone(),
+                    sites,
+                    contract: Arc::new(contract),
+                    place: self.documents.place(&at),
+                });
+            }
+        }
+        (declared, default_sites)
+    }
+
+    fn layers(&self, at: &Address, item: &'d Value) -> Layers<'d> {
+        let mut layers = vec![(at.clone(), item)];
+        if let Some(Value::String(reference)) = item.get("$ref")
+            && let Ok(target) = self.documents.resolve(at.document, reference)
+            && let Some(found) = self.documents.follow(target)
+        {
+            layers.push(found);
+        }
+        Layers(layers)
+    }
+
+    fn sites(&mut self, servers: Option<&Value>, at: &Address) -> Vec<Site> {
+        let list = servers
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
+        match sites(list) {
+            Ok(sites) => sites,
+            Err(errors) => {
+                for (number, why) in errors {
+                    self.problems.hint(
+                        self.documents.place(&at.item(number)),
+                        why,
+                        "a server is `https://host/base`, `/base`, or has `{name}` declared in `variables`",
+                    );
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn shown(&self, at: &Address) -> Arc<str> {
+        self.documents.shown(at).into()
+    }
+
+    fn operation(
+        &mut self,
+        template: &Template,
+        layers: &Layers<'d>,
+        operation: &'d Value,
+        at: &Address,
+        document: &'d Value,
+    ) -> Contract {
+        let mut parameters: Vec<Parameter> = Vec::new();
+        if let Some((list_at, list)) = layers.get("parameters") {
+            self.parameters(list, &list_at, template, &mut parameters);
+        }
+        let mut own: Vec<Parameter> = Vec::new();
+        if let Some(list) = operation.get("parameters") {
+            self.parameters(list, &at.member("parameters"), template, &mut own);
+        }
+        parameters.retain(|inherited| !own.iter().any(|p| same(p, inherited)));
+        parameters.append(&mut own);
+        for name in &template.names {
+            let declared = parameters
+                .iter()
+                .any(|p| p.location == Location::Path && p.name == *name);
+            if !declared {
+                self.problems.hint(
+                    self.documents.place(at),
+                    format!("path parameter {name:?} is not declared"),
+                    "add a parameter of this name with `in: path`",
+                );
+            }
+        }
+        // Content-Type, Accept and Authorization are described elsewhere (OpenAPI 3.1.1 section 4.8.12.1).
+        parameters.retain(|p| {
+            p.location != Location::Header
+                || !["accept", "content-type", "authorization"]
+                    .iter()
+                    .any(|name| p.name.eq_ignore_ascii_case(name))
+        });
+        parameters.sort_by_key(|p| p.location);
+        let body = operation
+            .get("requestBody")
+            .and_then(|_| self.documents.follow(at.member("requestBody")))
+            .and_then(|(at, body)| self.body(body, &at, Direction::Request));
+        let mut responses = Vec::new();
+        let declared = operation.get("responses").and_then(Value::as_object);
+        for name in declared.into_iter().flatten().map(|(name, _)| name) {
+            let Some(status) = status(name) else {
+                continue;
+            };
+            let here = at.member("responses").member(name);
+            if let Some((here, response)) = self.documents.follow(here) {
+                responses.push(self.response(status, response, &here));
+            }
+        }
+        responses.sort_by_key(|response| response.status);
+        let (security_at, security) = match operation.get("security") {
+            Some(own) => (at.member("security"), Some(own)),
+            None => (
+                Address {
+                    document: 0,
+                    pointer: "/security".into(),
+                },
+                document.get("security"),
+            ),
+        };
+        Contract {
+            parameters,
+            body,
+            responses,
+            security: self.security(security, &security_at, document),
+            undeclared_parameters: self.undeclared_parameters,
+            pointer: self.shown(at),
+        }
+    }
+
+    fn parameters(
+        &mut self,
+        list: &'d Value,
+        at: &Address,
+        template: &Template,
+        found: &mut Vec<Parameter>,
+    ) {
+        for index in 0..list.as_array().map_or(0, Vec::len) {
+            let Some((here, value)) = self.documents.follow(at.item(index)) else {
+                continue;
+            };
+            let Some(parameter) = self.parameter(value, &here, template) else {
+                continue;
+            };
+            if parameter.location == Location::Path && parameter.variable == usize::MAX {
+                self.problems.hint(
+                    self.documents.place(&at.item(index)),
+                    format!("path parameter {:?} is not in the path", parameter.name),
+                    "check its spelling against the template",
+                );
+                continue;
+            }
+            if found.iter().any(|p| same(p, &parameter)) {
+                self.problems.add(
+                    self.documents.place(&at.item(index)),
+                    format!(
+                        "{} parameter {:?} is declared twice",
+                        parameter.location.as_str(),
+                        parameter.name
+                    ),
+                );
+                continue;
+            }
+            found.push(parameter);
+        }
+    }
+
+    fn parameter(
+        &mut self,
+        value: &'d Value,
+        at: &Address,
+        template: &Template,
+    ) -> Option<Parameter> {
+        let name = value.get("name")?.as_str()?;
+        let location = match value.get("in")?.as_str()? {
+            "path" => Location::Path,
+            "query" => Location::Query,
+            "header" => Location::Header,
+            "cookie" => Location::Cookie,
+            _ => return None,
+        };
+        let variable = template.names.iter().position(|own| **own == *name);
+        let mut parameter = self.serialized(value, at, name, location, Direction::Request);
+        parameter.variable = variable.unwrap_or(usize::MAX);
+        Some(parameter)
+    }
+
+    /// What parameters and headers have in common.
+    fn serialized(
+        &mut self,
+        value: &'d Value,
+        at: &Address,
+        name: &str,
+        location: Location,
+        direction: Direction,
+    ) -> Parameter {
+        let flag = |member: &str| value.get(member) == Some(&Value::Bool(true));
+        let mut style = match value.get("style").and_then(Value::as_str) {
+            Some("simple") => Style::Simple,
+            Some("label") => Style::Label,
+            Some("matrix") => Style::Matrix,
+            Some("form") => Style::Form,
+            Some("spaceDelimited") => Style::SpaceDelimited,
+            Some("pipeDelimited") => Style::PipeDelimited,
+            Some("deepObject") => Style::DeepObject,
+            _ if matches!(location, Location::Query | Location::Cookie) => Style::Form,
+            _ => Style::Simple,
+        };
+        let explode = value
+            .get("explode")
+            .and_then(Value::as_bool)
+            .unwrap_or(style == Style::Form);
+        let mut schema_at = value.get("schema").map(|_| at.member("schema"));
+        let content = value.get("content").and_then(Value::as_object);
+        if let Some((media, object)) = content.and_then(|content| content.iter().next()) {
+            style = if is_json(media) {
+                Style::Json
+            } else {
+                Style::Raw
+            };
+            schema_at = object
+                .get("schema")
+                .map(|_| at.member("content").member(media).member("schema"));
+        }
+        Parameter {
+            name: name.into(),
+            location,
+            variable: usize::MAX,
+            required: flag("required") || location == Location::Path,
+            allow_empty: flag("allowEmptyValue") && location == Location::Query,
+            style,
+            explode,
+            shape: schema_at
+                .as_ref()
+                .map(|at| self.shape(at))
+                .unwrap_or_default(),
+            check: schema_at.and_then(|at| self.check(&at, direction)),
+            pointer: self.shown(at),
+        }
+    }
+
+    fn shape(&mut self, at: &Address) -> Arc<ValueShape> {
+        let documents = self.documents;
+        let at = end_of_chain(documents, at);
+        let shape = self
+            .shapes
+            .entry(at.clone())
+            .or_insert_with(|| Arc::new(shape_of(documents, &at)));
+        Arc::clone(shape)
+    }
+
+    /// The compiled schema at an address; `None` when there is nothing to check or it has a problem.
+    fn check(&mut self, at: &Address, direction: Direction) -> Option<Arc<Check>> {
+        let compilers = self.compilers.as_mut()?;
+        let direction = compilers.effective(direction);
+        let at = end_of_chain(self.documents, at);
+        if let Some(known) = self.checks.get(&(at.clone(), direction)) {
+            return known.clone();
+        }
+        let trivial = match self.documents.get(&at) {
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(Value::Bool(accepts)) => *accepts,
+            _ => true,
+        };
+        let compiled = if trivial {
+            None
+        } else {
+            let shown = self.documents.shown(&at);
+            match compilers.compile(&self.documents.uri(&at), shown.into(), direction) {
+                Ok(check) => Some(Arc::new(check)),
+                Err(why) => {
+                    self.problems.add(
+                        self.documents.place(&at),
+                        format!("the schema cannot be compiled: {why}"),
+                    );
+                    None
+                }
+            }
+        };
+        self.checks.insert((at, direction), compiled.clone());
+        compiled
+    }
+
+    fn body(&mut self, value: &'d Value, at: &Address, direction: Direction) -> Option<Body> {
+        let content = value.get("content")?.as_object()?;
+        let content_at = at.member("content");
+        let mut media = Vec::new();
+        for (name, object) in content {
+            let here = content_at.member(name);
+            let Some((kind, subtype, parameters)) = media_type(name) else {
+                self.problems.hint(
+                    self.documents.place(&here),
+                    format!("{name:?} is not a media type"),
+                    "a media type is `type/subtype`, with `*` for any",
+                );
+                continue;
+            };
+            let schema_at = object.get("schema").map(|_| here.member("schema"));
+            media.push(Media {
+                kind,
+                subtype,
+                parameters,
+                shape: schema_at
+                    .as_ref()
+                    .map(|at| self.shape(at))
+                    .unwrap_or_default(),
+                check: schema_at.and_then(|at| self.check(&at, direction)),
+                pointer: self.shown(&here),
+            });
+        }
+        // The most specific first (OpenAPI 3.1.1 section 4.8.14.1); the names make the order total.
+        media.sort_by(|a, b| specificity(a).cmp(&specificity(b)));
+        Some(Body {
+            required: value.get("required") == Some(&Value::Bool(true)),
+            media,
+            pointer: self.shown(at),
+        })
+    }
+
+    fn response(&mut self, status: Status, value: &'d Value, at: &Address) -> Response {
+        let mut headers = Vec::new();
+        let declared = value.get("headers").and_then(Value::as_object);
+        for (name, _) in declared.into_iter().flatten() {
+            // Described by the content (OpenAPI 3.1.1 section 4.8.17.1).
+            if name.eq_ignore_ascii_case("content-type") {
+                continue;
+            }
+            if let Some((here, header)) = self.documents.follow(at.member("headers").member(name)) {
+                headers.push(self.serialized(
+                    header,
+                    &here,
+                    name,
+                    Location::Header,
+                    Direction::Response,
+                ));
+            }
+        }
+        Response {
+            status,
+            headers,
+            body: self.body(value, at, Direction::Response),
+        }
+    }
+
+    fn security(
+        &mut self,
+        value: Option<&'d Value>,
+        at: &Address,
+        document: &'d Value,
+    ) -> Security {
+        let mut alternatives = Vec::new();
+        let list = value.and_then(Value::as_array);
+        for (index, requirement) in list.into_iter().flatten().enumerate() {
+            let mut credentials = Vec::new();
+            for name in requirement.as_object().into_iter().flat_map(Map::keys) {
+                let scheme_at = Address {
+                    document: 0,
+                    pointer: "/components/securitySchemes".into(),
+                }
+                .member(name);
+                let declared = document
+                    .pointer("/components/securitySchemes")
+                    .is_some_and(|schemes| schemes.get(name).is_some());
+                match self.documents.follow(scheme_at) {
+                    Some((_, scheme)) if declared => {
+                        if let Some(carrier) = carrier(scheme) {
+                            credentials.push(Credential {
+                                name: name.as_str().into(),
+                                carrier,
+                            });
+                        }
+                    }
+                    _ => self.problems.hint(
+                        self.documents.place(&at.item(index).member(name)),
+                        format!("security scheme {name:?} is not declared"),
+                        "declare it under components.securitySchemes",
+                    ),
+                }
+            }
+            alternatives.push(credentials);
+        }
+        Security {
+            alternatives,
+            pointer: self.shown(at),
+        }
+    }
+}
+
+/// Where a chain of bare references ends, so that equal schemas are compiled once.
+fn end_of_chain(documents: &Documents, at: &Address) -> Address {
+    let mut here = at.clone();
+    for _ in 0..64 {
+        let Some(Value::Object(map)) = documents.get(&here) else {
+            return here;
+        };
+        let Some(Value::String(reference)) = map.get("$ref") else {
+            return here;
+        };
+        if map.len() > 1 {
+            return here;
+        }
+        match documents.resolve(here.document, reference) {
+            Ok(target) => here = target,
+            Err(_) => return here,
+        }
+    }
+    at.clone()
+}
+
+fn same(a: &Parameter, b: &Parameter) -> bool {
+    a.location == b.location
+        && (a.name == b.name
+            || (a.location == Location::Header && a.name.eq_ignore_ascii_case(&b.name)))
+}
+
+fn status(name: &str) -> Option<Status> {
+    if name == "default" {
+        return Some(Status::Default);
+    }
+    if let Some(hundreds) = name.strip_suffix("XX") {
+        return hundreds.parse().ok().map(Status::Range);
+    }
+    name.parse().ok().map(Status::Code)
+}
+
+fn carrier(scheme: &Value) -> Option<Carrier> {
+    let text = |member: &str| scheme.get(member).and_then(Value::as_str);
+    Some(match text("type")? {
+        "apiKey" => {
+            let name = text("name")?;
+            match text("in")? {
+                "header" => Carrier::Header(name.into()),
+                "query" => Carrier::Query(name.into()),
+                "cookie" => Carrier::Cookie(name.into()),
+                _ => return None,
+            }
+        }
+        "http" => Carrier::Authorization(text("scheme")?.to_ascii_lowercase().into()),
+        "oauth2" | "openIdConnect" => Carrier::AnyAuthorization,
+        "mutualTLS" => Carrier::Certificate,
+        _ => return None,
+    })
+}
+
+/// Whether a media type is JSON (RFC 8259, RFC 6839 section 3.1).
+#[must_use]
+pub fn is_json(media: &str) -> bool {
+    let essence = media.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+        || essence.eq_ignore_ascii_case("text/json")
+        || essence
+            .get(essence.len().saturating_sub(5)..)
+            .is_some_and(|tail| tail.eq_ignore_ascii_case("+json"))
+}
+
+type MediaName = (Box<str>, Box<str>, Vec<(Box<str>, Box<str>)>);
+
+/// Takes `type/subtype; name=value` apart (RFC 9110 section 8.3.1).
+fn media_type(name: &str) -> Option<MediaName> {
+    let mut parts = name.split(';');
+    let (kind, subtype) = match parts.next()?.trim() {
+        "*" => ("*", "*"),
+        essence => essence.split_once('/')?,
+    };
+    if kind.is_empty() || subtype.is_empty() {
+        return None;
+    }
+    let parameters = parts
+        .filter_map(|part| part.trim().split_once('='))
+        .map(|(name, value)| {
+            (
+                name.trim().to_ascii_lowercase().into(),
+                value.trim().trim_matches('"').into(),
+            )
+        })
+        .collect();
+    Some((
+        kind.to_ascii_lowercase().into(),
+        subtype.to_ascii_lowercase().into(),
+        parameters,
+    ))
+}
+
+fn specificity(media: &Media) -> (bool, bool, std::cmp::Reverse<usize>, &str, &str) {
+    (
+        &*media.kind == "*",
+        media.subtype.starts_with('*'),
+        std::cmp::Reverse(media.parameters.len()),
+        &media.kind,
+        &media.subtype,
+    )
+}

@@ -1,0 +1,331 @@
+//! Compiled schemas: one validator per schema and direction, shared by every operation that uses it.
+//!
+//! Enters: the converted trees. Leaves: [`Check`]s. How an error becomes a violation is in `errors`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jsonschema::{Draft, Keyword, PatternOptions, Registry, ValidationError, Validator};
+use serde_json::{Map, Value, json};
+
+use super::dialect::{FORMAT, convert};
+use super::documents::{Address, Documents};
+use super::grammar::Version;
+use super::walk::Findings;
+use crate::model::{Direction, Problems};
+
+/// Steps that a pattern with look-around may take per value. Other patterns run in linear time and need no limit.
+const BACKTRACK_LIMIT: usize = 10_000;
+/// Compiled size of one pattern, bytes.
+const PATTERN_SIZE: usize = 1 << 20;
+
+/// One compiled schema.
+#[derive(Debug)]
+pub struct Check {
+    pub(super) validator: Validator,
+    /// What the URIs in errors stand for.
+    pub(super) sources: Arc<Sources>,
+    /// Pointer of the schema, as verdicts show it.
+    pub pointer: Arc<str>,
+}
+
+impl Check {
+    /// Whether a value conforms.
+    #[must_use]
+    pub fn accepts(&self, value: &Value) -> bool {
+        self.validator.is_valid(value)
+    }
+}
+
+/// URIs of documents and embedded resources → what verdicts show in front of the pointer.
+#[derive(Debug, Default)]
+pub(super) struct Sources(pub(super) HashMap<String, String>);
+
+/// Patterns compiled so far, shared by all schemas of a description.
+#[derive(Debug, Default)]
+pub(super) struct Patterns(jsonschema::PatternCache);
+
+impl Patterns {
+    /// Whether a pattern compiles.
+    pub(super) fn accepts(&self, pattern: &str) -> bool {
+        jsonschema::options()
+            .with_draft(Draft::Draft4)
+            .with_pattern_options(engine())
+            .with_pattern_cache(self.0.clone())
+            .build(&json!({ "pattern": pattern }))
+            .is_ok()
+    }
+}
+
+/// Linear time for everything but look-around and back-references, and those within a limit of steps: published
+/// descriptions use look-ahead, so refusing it would refuse them.
+fn engine() -> PatternOptions<jsonschema::FancyRegex> {
+    PatternOptions::fancy_regex()
+        .backtrack_limit(BACKTRACK_LIMIT)
+        .size_limit(PATTERN_SIZE)
+}
+
+/// Converted documents, indexed for references; one set per direction when the directions differ.
+pub(super) struct Trees {
+    request: Registry<'static>,
+    response: Option<Registry<'static>>,
+    draft: Draft,
+    sources: Arc<Sources>,
+}
+
+impl Trees {
+    /// Converts and indexes the documents; `None` after a problem was noted.
+    pub(super) fn new(
+        documents: &Documents,
+        version: Version,
+        findings: &Findings,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let draft = match version {
+            Version::V30 => Draft::Draft4,
+            Version::V31 => dialect_of(documents),
+        };
+        let mut index = |trees: Vec<Value>| match index(documents, findings, draft, trees) {
+            Ok(registry) => Some(registry),
+            Err(error) => {
+                let root = documents.all.first().map_or("", |d| d.name.as_str());
+                problems.add(
+                    format!("{root}#"),
+                    format!("the schemas cannot be indexed: {error}"),
+                );
+                None
+            }
+        };
+        let request = convert(documents, version, findings, Direction::Request);
+        let response = if request.depends_on_direction {
+            let response = convert(documents, version, findings, Direction::Response);
+            Some(index(response.trees)?)
+        } else {
+            None
+        };
+        let mut sources = Sources::default();
+        for number in 0..documents.all.len() {
+            let root = Address {
+                document: number,
+                pointer: String::new(),
+            };
+            sources
+                .0
+                .insert(documents.base_uri(number), documents.shown(&root));
+        }
+        for (uri, address) in &findings.resources {
+            sources.0.insert(uri.clone(), documents.shown(address));
+        }
+        Some(Self {
+            request: index(request.trees)?,
+            response,
+            draft,
+            sources: Arc::new(sources),
+        })
+    }
+}
+
+/// Dialect of an OpenAPI 3.1 document; one that is not known here counts as the default.
+fn dialect_of(documents: &Documents) -> Draft {
+    let root = documents.all.first().map(|document| &document.value);
+    let dialect = root
+        .and_then(|root| root.get("jsonSchemaDialect"))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    match Draft::from_schema_uri(dialect) {
+        Draft::Unknown => Draft::Draft202012,
+        known => known,
+    }
+}
+
+fn index(
+    documents: &Documents,
+    findings: &Findings,
+    draft: Draft,
+    trees: Vec<Value>,
+) -> Result<Registry<'static>, jsonschema::ReferencingError> {
+    let mut builder = Registry::new()
+        .draft(draft)
+        .retrieve_known_draft_meta_schemas(true);
+    for (uri, address) in &findings.resources {
+        let resource = trees
+            .get(address.document)
+            .and_then(|tree| tree.pointer(&address.pointer));
+        if let Some(resource) = resource {
+            let draft = draft.detect(resource);
+            builder = builder.add(uri, draft.create_resource(resource.clone()))?;
+        }
+    }
+    for (number, tree) in trees.into_iter().enumerate() {
+        let draft = draft.detect(&tree);
+        builder = builder.add(documents.base_uri(number), draft.create_resource(tree))?;
+    }
+    builder.prepare()
+}
+
+/// Builds validators over converted documents.
+pub(super) struct Compilers<'r> {
+    trees: &'r Trees,
+    formats: bool,
+    patterns: jsonschema::PatternCache,
+    count: usize,
+}
+
+impl<'r> Compilers<'r> {
+    pub(super) fn new(trees: &'r Trees, formats: bool, patterns: &Patterns) -> Self {
+        Self {
+            trees,
+            formats,
+            patterns: patterns.0.clone(),
+            count: 0,
+        }
+    }
+
+    /// The direction whose validators serve this one: both when the schemas do not tell them apart.
+    pub(super) fn effective(&self, direction: Direction) -> Direction {
+        match self.trees.response {
+            Some(_) => direction,
+            None => Direction::Request,
+        }
+    }
+
+    /// Compiles the schema with this URI.
+    ///
+    /// # Errors
+    /// Why it cannot be compiled, written from the schema.
+    pub(super) fn compile(
+        &mut self,
+        uri: &str,
+        pointer: Arc<str>,
+        direction: Direction,
+    ) -> Result<Check, String> {
+        self.count += 1;
+        let registry = match (direction, &self.trees.response) {
+            (Direction::Response, Some(registry)) => registry,
+            _ => &self.trees.request,
+        };
+        let mut options = jsonschema::options()
+            .with_draft(self.trees.draft)
+            .with_registry(registry)
+            .with_base_uri(format!("gatewatch:/root/{}", self.count))
+            .with_pattern_options(engine())
+            .with_pattern_cache(self.patterns.clone())
+            .should_validate_formats(self.formats);
+        if self.formats {
+            options = options.with_keyword(FORMAT, number_format);
+            if self.trees.draft == Draft::Draft4 {
+                for name in LATER_FORMATS {
+                    if let Some(check) = later_format(name) {
+                        options = options.with_format(name, check);
+                    }
+                }
+            }
+        }
+        let validator = options
+            .build(&json!({ "$ref": uri }))
+            .map_err(|error| error.to_string())?;
+        Ok(Check {
+            validator,
+            sources: Arc::clone(&self.trees.sources),
+            pointer,
+        })
+    }
+}
+
+/// Formats that draft 4 does not know but OpenAPI 3.0 documents use.
+const LATER_FORMATS: [&str; 10] = [
+    "date",
+    "time",
+    "duration",
+    "uuid",
+    "uri-reference",
+    "iri",
+    "iri-reference",
+    "uri-template",
+    "json-pointer",
+    "regex",
+];
+
+/// A check that asks a validator of the draft that knows the format.
+fn later_format(name: &str) -> Option<impl Fn(&str) -> bool + Send + Sync + 'static> {
+    let validator = jsonschema::options()
+        .with_draft(Draft::Draft202012)
+        .should_validate_formats(true)
+        .build(&json!({ "format": name }))
+        .ok()?;
+    Some(move |text: &str| validator.is_valid(&Value::String(text.to_owned())))
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the signature of keyword factories"
+)]
+fn number_format<'a>(
+    _: &'a Map<String, Value>,
+    format: &'a Value,
+    _: jsonschema::paths::Location,
+) -> Result<Box<dyn for<'i> Keyword<'i>>, ValidationError<'a>> {
+    Ok(Box::new(match format.as_str() {
+        Some("int8") => NumberFormat::Integer(i128::from(i8::MIN), i128::from(i8::MAX)),
+        Some("int16") => NumberFormat::Integer(i128::from(i16::MIN), i128::from(i16::MAX)),
+        Some("int32") => NumberFormat::Integer(i128::from(i32::MIN), i128::from(i32::MAX)),
+        Some("int64") => NumberFormat::Integer(i128::from(i64::MIN), i128::from(i64::MAX)),
+        Some("uint32") => NumberFormat::Integer(0, i128::from(u32::MAX)),
+        Some("uint64") => NumberFormat::Integer(0, i128::from(u64::MAX)),
+        Some("float") => NumberFormat::Float,
+        _ => NumberFormat::Base64,
+    }))
+}
+
+/// Formats of the OpenAPI registry. A value of another type than the format speaks of conforms.
+enum NumberFormat {
+    Integer(i128, i128),
+    /// Single precision: the magnitude must fit.
+    Float,
+    Base64,
+}
+
+impl<'i> Keyword<'i> for NumberFormat {
+    fn validate(&self, instance: &'i Value) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(instance) {
+            Ok(())
+        } else {
+            Err(ValidationError::custom("format"))
+        }
+    }
+
+    fn is_valid(&self, instance: &'i Value) -> bool {
+        match (self, instance) {
+            (Self::Integer(least, most), Value::Number(number)) => {
+                if let Some(value) = number.as_i128() {
+                    (*least..=*most).contains(&value)
+                } else {
+                    // Beyond 64 bits or with a fraction: `type` speaks about fractions, this about size.
+                    number
+                        .as_f64()
+                        .is_none_or(|value| value >= *least as f64 && value <= *most as f64)
+                }
+            }
+            (Self::Float, Value::Number(number)) => number
+                .as_f64()
+                .is_none_or(|value| value.abs() <= f64::from(f32::MAX)),
+            (Self::Base64, Value::String(text)) => is_base64(text),
+            _ => true,
+        }
+    }
+}
+
+/// RFC 4648 section 4, with padding; line breaks are allowed as MIME writes them.
+fn is_base64(text: &str) -> bool {
+    let mut symbols = 0_usize;
+    let mut padding = 0_usize;
+    for byte in text.bytes() {
+        match byte {
+            b'\r' | b'\n' => {}
+            b'=' => padding += 1,
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' if padding == 0 => symbols += 1,
+            _ => return false,
+        }
+    }
+    padding <= 2 && (symbols + padding).is_multiple_of(4)
+}

@@ -1,0 +1,676 @@
+//! The walk over a description along the tables of `grammar`: every problem of form, every reference, every schema.
+//!
+//! Enters: the documents. Leaves: problems with a place, and the addresses of schemas. What operations mean is built in
+//! `contract`, so a path without its parameter is found there.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+use super::documents::{Address, Documents, has_scheme, resolve_key};
+use super::grammar::{
+    EXAMPLE, HEADER, KEYWORDS, Keyword, Kind, OPENAPI, PARAMETER, PATH_ITEM, Rest, SECURITY_SCHEME,
+    Shape, Version,
+};
+use super::validators::Patterns;
+use crate::model::Problems;
+
+/// Problems after which a document is not looked at further; a file that is something else entirely would fill screens.
+const MAX_PROBLEMS: usize = 500;
+/// Bare references in a row.
+const MAX_HOPS: usize = 64;
+
+/// What the walk found besides problems.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Schemas that do not stand inside another schema.
+    pub(super) roots: BTreeSet<Address>,
+    /// Anchors outside of embedded resources: (document, name) → pointer.
+    pub(super) anchors: HashMap<(usize, String), String>,
+    /// Schemas that are resources of their own: their URI.
+    pub(super) resources: HashMap<String, Address>,
+}
+
+pub(super) struct Walk<'d> {
+    documents: &'d Documents,
+    version: Version,
+    problems: &'d mut Problems,
+    patterns: &'d Patterns,
+    findings: Findings,
+    /// What was visited as which kind, so that references end.
+    visited: HashSet<(&'static str, Address)>,
+    queue: Vec<(Address, Shape)>,
+    /// References that only an anchor or an embedded resource can satisfy.
+    open: Vec<(Address, String)>,
+    /// Count of problems when the walk began.
+    before: usize,
+}
+
+/// Walks the uploaded document and everything it refers to.
+pub(super) fn walk(
+    documents: &Documents,
+    version: Version,
+    patterns: &Patterns,
+    problems: &mut Problems,
+) -> Findings {
+    let before = problems.0.len();
+    let mut walk = Walk {
+        documents,
+        version,
+        problems,
+        patterns,
+        findings: Findings::default(),
+        visited: HashSet::new(),
+        queue: Vec::new(),
+        open: Vec::new(),
+        before,
+    };
+    let root = Address {
+        document: 0,
+        pointer: String::new(),
+    };
+    if let Some(value) = documents.get(&root) {
+        walk.object(value, &root, &OPENAPI);
+    }
+    while let Some((address, shape)) = walk.queue.pop() {
+        if let Some(value) = documents.get(&address) {
+            if matches!(shape, Shape::Schema)
+                && !walk.visited.contains(&("a schema", address.clone()))
+            {
+                walk.findings.roots.insert(address.clone());
+            }
+            walk.shape(value, &address, shape);
+        }
+    }
+    walk.close();
+    walk.findings
+}
+
+fn article(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+impl Walk<'_> {
+    fn full(&self) -> bool {
+        self.problems.0.len() >= self.before + MAX_PROBLEMS
+    }
+
+    fn problem(&mut self, at: &Address, message: impl Into<String>) {
+        if !self.full() {
+            self.problems.add(self.documents.place(at), message);
+        }
+    }
+
+    fn hint(&mut self, at: &Address, message: impl Into<String>, hint: impl Into<String>) {
+        if !self.full() {
+            self.problems.hint(self.documents.place(at), message, hint);
+        }
+    }
+
+    fn wants(&mut self, at: &Address, what: &str, value: &Value) {
+        self.problem(at, format!("this must be {what}, not {}", article(value)));
+    }
+
+    fn shape(&mut self, value: &Value, at: &Address, shape: Shape) {
+        match (shape, value) {
+            (Shape::Any, _) | (Shape::Text, Value::String(_)) | (Shape::Bool, Value::Bool(_)) => {}
+            (Shape::Text, Value::Number(_)) => self.hint(
+                at,
+                "this must be text, not a number",
+                "put the value in quotes",
+            ),
+            (Shape::Bool, _) => self.wants(at, "true or false", value),
+            (Shape::Word(words), Value::String(word)) => {
+                if !words.contains(&word.as_str()) {
+                    self.problem(at, format!("this must be one of {}", words.join(", ")));
+                }
+            }
+            (Shape::Text | Shape::Word(_), _) => self.wants(at, "text", value),
+            (Shape::RefOr(kind), Value::Object(map)) if map.contains_key("$ref") => {
+                self.reference(map, at, Shape::RefOr(kind));
+            }
+            (Shape::Object(kind) | Shape::RefOr(kind), _) => self.object(value, at, kind),
+            (Shape::List(each) | Shape::NonEmptyList(each), Value::Array(items)) => {
+                if items.is_empty() && matches!(shape, Shape::NonEmptyList(_)) {
+                    self.problem(at, "this list must not be empty");
+                }
+                for (index, item) in items.iter().enumerate() {
+                    self.shape(item, &at.item(index), *each);
+                }
+            }
+            (Shape::List(_) | Shape::NonEmptyList(_), _) => self.wants(at, "a list", value),
+            (Shape::Map(shape), Value::Object(map)) => {
+                for (name, member) in map {
+                    self.shape(member, &at.member(name), *shape);
+                }
+            }
+            (Shape::Components(shape), Value::Object(map)) => {
+                for (name, member) in map {
+                    if name.is_empty()
+                        || !name
+                            .bytes()
+                            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+                    {
+                        self.hint(
+                            &at.member(name),
+                            "a component name has letters, digits, `.`, `-` and `_` only",
+                            "rename the component",
+                        );
+                    }
+                    self.shape(member, &at.member(name), *shape);
+                }
+            }
+            (Shape::Map(_) | Shape::Components(_), _) => self.wants(at, "an object", value),
+            (Shape::Schema, _) => {
+                if !self.visited.contains(&("a schema", at.clone())) {
+                    self.findings.roots.insert(at.clone());
+                    self.schema(value, at, None);
+                }
+            }
+        }
+    }
+
+    fn object(&mut self, value: &Value, at: &Address, kind: &'static Kind) {
+        let Value::Object(map) = value else {
+            self.wants(at, "an object", value);
+            return;
+        };
+        if self.full() || !self.visited.insert((kind.name, at.clone())) {
+            return;
+        }
+        for (name, member) in map {
+            let here = at.member(name);
+            let field = kind.fields.iter().find(|field| field.name == name);
+            match (field, kind.rest) {
+                (Some(field), _) if field.only.is_none_or(|only| only == self.version) => {
+                    self.shape(member, &here, field.shape);
+                }
+                _ if name.starts_with("x-") => {}
+                (_, Rest::Paths(shape)) if name.starts_with('/') => {
+                    self.shape(member, &here, shape);
+                }
+                (_, Rest::Paths(_)) => self.problem(&here, "a path template starts with a slash"),
+                (_, Rest::Statuses(shape)) if is_status(name) => self.shape(member, &here, shape),
+                (_, Rest::Statuses(_)) => self.hint(
+                    &here,
+                    "this is not a status",
+                    "use a code such as 200, a range such as 2XX, or default",
+                ),
+                (_, Rest::Keys(shape)) => self.shape(member, &here, shape),
+                (Some(_), _) => self.hint(
+                    &here,
+                    format!(
+                        "{} has no member {name:?} in this version of OpenAPI",
+                        kind.name
+                    ),
+                    "remove it, or change the version in `openapi`",
+                ),
+                (None, Rest::Extensions) => self.hint(
+                    &here,
+                    format!("{} has no member {name:?}", kind.name),
+                    "check the spelling; extensions start with `x-`",
+                ),
+            }
+        }
+        for field in kind.fields {
+            if field.required && !map.contains_key(field.name) {
+                self.problem(
+                    at,
+                    format!("{} needs the member {:?}", kind.name, field.name),
+                );
+            }
+        }
+        self.rules(map, at, kind);
+    }
+
+    /// Rules that tie members of one object together.
+    fn rules(&mut self, map: &Map<String, Value>, at: &Address, kind: &'static Kind) {
+        let name = kind.name;
+        if name == OPENAPI.name {
+            let containers: &[&str] = match self.version {
+                Version::V30 => &["paths"],
+                Version::V31 => &["paths", "components", "webhooks"],
+            };
+            if !containers.iter().any(|member| map.contains_key(*member)) {
+                self.problem(
+                    at,
+                    format!("the document needs {}", containers.join(" or ")),
+                );
+            }
+        } else if name == PATH_ITEM.name {
+            if let Some(reference) = map.get("$ref") {
+                self.follow(reference, &at.member("$ref"), Shape::Object(&PATH_ITEM));
+            }
+        } else if name == PARAMETER.name {
+            self.parameter(map, at);
+        } else if name == HEADER.name {
+            self.one_of_schema_and_content(map, at, "a header");
+        } else if name == EXAMPLE.name {
+            if map.contains_key("value") && map.contains_key("externalValue") {
+                self.problem(at, "an example has either value or externalValue");
+            }
+        } else if name == SECURITY_SCHEME.name {
+            let needs: &[&str] = match map.get("type").and_then(Value::as_str) {
+                Some("apiKey") => &["name", "in"],
+                Some("http") => &["scheme"],
+                Some("oauth2") => &["flows"],
+                Some("openIdConnect") => &["openIdConnectUrl"],
+                Some("mutualTLS") if self.version == Version::V30 => {
+                    self.problem(
+                        at,
+                        "security schemes of type mutualTLS came with OpenAPI 3.1",
+                    );
+                    &[]
+                }
+                _ => &[],
+            };
+            for member in needs {
+                if !map.contains_key(*member) {
+                    self.problem(
+                        at,
+                        format!("a security scheme of this type needs {member:?}"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn parameter(&mut self, map: &Map<String, Value>, at: &Address) {
+        self.one_of_schema_and_content(map, at, "a parameter");
+        let location = map.get("in").and_then(Value::as_str).unwrap_or_default();
+        if location == "path" && map.get("required") != Some(&Value::Bool(true)) {
+            self.hint(
+                at,
+                "a path parameter is always required",
+                "add `required: true`",
+            );
+        }
+        let styles: &[&str] = match location {
+            "path" => &["simple", "label", "matrix"],
+            "query" => &["form", "spaceDelimited", "pipeDelimited", "deepObject"],
+            "header" => &["simple"],
+            _ => &["form"],
+        };
+        if let Some(style) = map.get("style").and_then(Value::as_str)
+            && !location.is_empty()
+            && !styles.contains(&style)
+        {
+            self.problem(
+                &at.member("style"),
+                format!(
+                    "a {location} parameter has one of the styles {}",
+                    styles.join(", ")
+                ),
+            );
+        }
+        if self.version == Version::V31
+            && matches!(location, "path" | "header")
+            && map.contains_key("allowReserved")
+        {
+            self.problem(
+                &at.member("allowReserved"),
+                "only query parameters have allowReserved",
+            );
+        }
+    }
+
+    fn one_of_schema_and_content(&mut self, map: &Map<String, Value>, at: &Address, what: &str) {
+        match (map.contains_key("schema"), map.get("content")) {
+            (true, Some(_)) => self.problem(at, format!("{what} has either schema or content")),
+            (false, None) => self.problem(at, format!("{what} needs schema or content")),
+            (false, Some(Value::Object(content))) if content.len() != 1 => {
+                self.problem(
+                    &at.member("content"),
+                    format!("the content of {what} has exactly one media type"),
+                );
+            }
+            _ => {}
+        }
+        if self.version == Version::V31
+            && map.contains_key("example")
+            && map.contains_key("examples")
+        {
+            self.problem(at, format!("{what} has either example or examples"));
+        }
+    }
+
+    fn reference(&mut self, map: &Map<String, Value>, at: &Address, shape: Shape) {
+        if let Some(reference) = map.get("$ref") {
+            self.follow(reference, &at.member("$ref"), shape);
+        }
+    }
+
+    fn follow(&mut self, reference: &Value, at: &Address, shape: Shape) {
+        let Value::String(text) = reference else {
+            self.wants(at, "text", reference);
+            return;
+        };
+        match self.documents.resolve(at.document, text) {
+            Ok(target) => {
+                if self.documents.follow(target.clone()).is_none() {
+                    self.problem(at, format!("reference {text:?} leads to no object"));
+                } else {
+                    self.queue.push((target, shape));
+                }
+            }
+            Err(why) => self.unresolved(at, text, &why),
+        }
+    }
+
+    fn unresolved(&mut self, at: &Address, reference: &str, why: &str) {
+        let message = format!("reference {reference:?} cannot be resolved: {why}");
+        if reference.starts_with('#') {
+            self.hint(at, message, "check the pointer against the document");
+        } else {
+            self.hint(
+                at,
+                message,
+                "references may name files in the folder of the schema, or URIs mapped by `refs`",
+            );
+        }
+    }
+
+    /// Walks one schema. `base` is the URI of the embedded resource that it belongs to, if it belongs to one.
+    fn schema(&mut self, value: &Value, at: &Address, base: Option<&str>) {
+        if self.full() || !self.visited.insert(("a schema", at.clone())) {
+            return;
+        }
+        let map = match value {
+            Value::Object(map) => map,
+            Value::Bool(_) if self.version == Version::V31 => return,
+            _ => {
+                self.wants(at, "a schema", value);
+                return;
+            }
+        };
+        let mut own = None;
+        if self.version == Version::V31 {
+            if let Some(Value::String(id)) = map.get("$id") {
+                let from =
+                    base.map_or_else(|| self.documents.base_uri(at.document), ToOwned::to_owned);
+                let uri = resolve_key(&from, id.trim_end_matches('#'));
+                self.findings.resources.insert(uri.clone(), at.clone());
+                own = Some(uri);
+            } else if base.is_none() {
+                for anchor in ["$anchor", "$dynamicAnchor"] {
+                    if let Some(Value::String(name)) = map.get(anchor) {
+                        self.findings
+                            .anchors
+                            .insert((at.document, name.clone()), at.pointer.clone());
+                    }
+                }
+            }
+            if let Some(Value::String(dialect)) = map.get("$schema")
+                && !dialect.contains("2020-12")
+                && !dialect.contains("spec.openapis.org")
+            {
+                // Another dialect has other keywords; its validator judges the schema when it is compiled.
+                return;
+            }
+        }
+        let base = own.as_deref().or(base);
+        if self.version == Version::V30 && map.contains_key("$ref") {
+            // Siblings of a reference are ignored (OpenAPI 3.0.4 section 4.7.23.1).
+            self.schema_reference(map, at, base);
+            return;
+        }
+        for (name, member) in map {
+            let keyword = KEYWORDS.iter().find(|(known, _, only_31)| {
+                known == name && (!only_31 || self.version == Version::V31)
+            });
+            if let Some((_, keyword, _)) = keyword {
+                self.keyword(map, name, member, *keyword, at, base);
+            }
+        }
+    }
+
+    fn keyword(
+        &mut self,
+        map: &Map<String, Value>,
+        name: &str,
+        member: &Value,
+        keyword: Keyword,
+        at: &Address,
+        base: Option<&str>,
+    ) {
+        let here = at.member(name);
+        let v31 = self.version == Version::V31;
+        match (keyword, member) {
+            (Keyword::Reference, _) => self.schema_reference(map, at, base),
+            (Keyword::SchemaOrBool | Keyword::Bool, Value::Bool(_))
+            | (Keyword::Number, Value::Number(_))
+            | (Keyword::Text, Value::String(_))
+            | (Keyword::List, Value::Array(_)) => {}
+            (Keyword::Schema | Keyword::SchemaOrBool, _) => self.schema(member, &here, base),
+            (Keyword::Schemas, Value::Array(items)) => {
+                if items.is_empty() {
+                    self.problem(&here, "this list of schemas must not be empty");
+                }
+                for (index, item) in items.iter().enumerate() {
+                    self.schema(item, &here.item(index), base);
+                }
+            }
+            (Keyword::SchemaMap | Keyword::PatternMap, Value::Object(members)) => {
+                for (key, schema) in members {
+                    let there = here.member(key);
+                    if keyword == Keyword::PatternMap && !self.patterns.accepts(key) {
+                        self.pattern_problem(&there);
+                    }
+                    self.schema(schema, &there, base);
+                }
+            }
+            (Keyword::NamesMap, Value::Object(members)) => {
+                for (key, names) in members {
+                    self.names(names, &here.member(key));
+                }
+            }
+            (Keyword::Names, _) => self.names(member, &here),
+            (Keyword::Positive, Value::Number(number)) => {
+                if number.as_f64().is_none_or(|value| value <= 0.0) {
+                    self.problem(&here, "this must be greater than zero");
+                }
+            }
+            (Keyword::Exclusive, Value::Bool(_)) if !v31 => {}
+            (Keyword::Exclusive, Value::Number(_)) if v31 => {}
+            (Keyword::Exclusive, _) if v31 => self.hint(
+                &here,
+                format!("this must be a number, not {}", article(member)),
+                "OpenAPI 3.1 states the limit itself: `exclusiveMinimum: 0`",
+            ),
+            (Keyword::Exclusive, _) => self.hint(
+                &here,
+                format!("this must be true or false, not {}", article(member)),
+                "OpenAPI 3.0 states the limit in minimum or maximum",
+            ),
+            (Keyword::Count, Value::Number(number)) => {
+                let whole = number
+                    .as_f64()
+                    .is_some_and(|value| value >= 0.0 && value.fract() == 0.0);
+                if !whole {
+                    self.problem(&here, "this must be a whole number of at least zero");
+                }
+            }
+            (Keyword::Pattern, Value::String(pattern)) => {
+                if !self.patterns.accepts(pattern) {
+                    self.pattern_problem(&here);
+                }
+            }
+            (Keyword::Type, _) => self.types(member, &here),
+            (Keyword::Discriminator, Value::Object(members)) => {
+                if !members.get("propertyName").is_some_and(Value::is_string) {
+                    self.problem(&here, "a discriminator needs the member \"propertyName\"");
+                }
+                if let Some(mapping) = members.get("mapping") {
+                    self.shape(mapping, &here.member("mapping"), Shape::Map(&Shape::Text));
+                }
+            }
+            (Keyword::Number | Keyword::Positive | Keyword::Count, _) => {
+                self.wants(&here, "a number", member);
+            }
+            (Keyword::Bool, _) => self.wants(&here, "true or false", member),
+            (Keyword::Text | Keyword::Pattern, _) => self.wants(&here, "text", member),
+            (Keyword::List | Keyword::Schemas, _) => self.wants(&here, "a list", member),
+            (
+                Keyword::SchemaMap
+                | Keyword::PatternMap
+                | Keyword::NamesMap
+                | Keyword::Discriminator,
+                _,
+            ) => self.wants(&here, "an object", member),
+        }
+    }
+
+    fn pattern_problem(&mut self, at: &Address) {
+        self.hint(
+            at,
+            "this is not a regular expression that can be compiled",
+            "patterns follow ECMA-262; check brackets, escapes and repetitions",
+        );
+    }
+
+    fn names(&mut self, value: &Value, at: &Address) {
+        match value {
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    if !item.is_string() {
+                        self.wants(&at.item(index), "text", item);
+                    }
+                }
+            }
+            _ => self.wants(at, "a list of names", value),
+        }
+    }
+
+    fn types(&mut self, value: &Value, at: &Address) {
+        const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+        let v31 = self.version == Version::V31;
+        let known = |name: &str| TYPES.contains(&name) || (v31 && name == "null");
+        match value {
+            Value::String(name) if known(name) => {}
+            Value::String(name) if name == "null" => self.hint(
+                at,
+                "OpenAPI 3.0 has no type \"null\"",
+                "use `nullable: true`",
+            ),
+            Value::Array(names) if v31 => {
+                if names.is_empty() {
+                    self.problem(at, "this list of types must not be empty");
+                }
+                for (index, name) in names.iter().enumerate() {
+                    if !name.as_str().is_some_and(known) {
+                        self.problem(&at.item(index), "this is not a type of JSON Schema");
+                    }
+                }
+            }
+            Value::Array(_) => self.hint(
+                at,
+                "OpenAPI 3.0 allows one type only",
+                "use `nullable: true` or `oneOf`, or OpenAPI 3.1",
+            ),
+            _ => self.problem(at, "this is not a type of JSON Schema"),
+        }
+    }
+
+    fn schema_reference(&mut self, map: &Map<String, Value>, at: &Address, base: Option<&str>) {
+        let here = at.member("$ref");
+        let reference = match map.get("$ref") {
+            Some(Value::String(reference)) => reference,
+            Some(other) => {
+                self.wants(&here, "text", other);
+                return;
+            }
+            None => return,
+        };
+        if let Some(base) = base {
+            // Relative to an embedded resource: only its URI can tell what is meant.
+            let (uri, _) = reference.split_once('#').unwrap_or((reference, ""));
+            let key = resolve_key(base, uri);
+            self.open.push((here, key));
+            return;
+        }
+        match self.documents.resolve(at.document, reference) {
+            Ok(target) => {
+                if self.circular(&target) {
+                    self.problem(
+                        &here,
+                        format!("reference {reference:?} leads back to itself"),
+                    );
+                } else {
+                    self.queue.push((target, Shape::Schema));
+                }
+            }
+            Err(why) => {
+                if self.version == Version::V31 {
+                    self.open.push((here, reference.clone()));
+                } else {
+                    self.unresolved(&here, reference, &why);
+                }
+            }
+        }
+    }
+
+    /// Whether only references follow one another from here, without end.
+    fn circular(&self, from: &Address) -> bool {
+        let mut at = from.clone();
+        for _ in 0..MAX_HOPS {
+            let Some(Value::Object(map)) = self.documents.get(&at) else {
+                return false;
+            };
+            if self.version == Version::V31 && map.len() > 1 {
+                return false;
+            }
+            let Some(Value::String(reference)) = map.get("$ref") else {
+                return false;
+            };
+            match self.documents.resolve(at.document, reference) {
+                Ok(target) => at = target,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Judges the references that anchors or embedded resources may satisfy, now that all of them are known.
+    fn close(&mut self) {
+        for (at, reference) in std::mem::take(&mut self.open) {
+            let (uri, fragment) = reference.split_once('#').unwrap_or((&reference, ""));
+            let known = if uri.is_empty() {
+                self.findings
+                    .anchors
+                    .contains_key(&(at.document, fragment.to_owned()))
+            } else {
+                let key = resolve_key(&self.documents.base_uri(at.document), uri);
+                self.findings.resources.contains_key(&key)
+                    || self.findings.resources.contains_key(uri)
+                    || is_meta_schema(uri)
+                    || self.documents.resolve(at.document, uri).is_ok()
+            };
+            if !known {
+                self.unresolved(&at, &reference, "nothing is called so");
+            }
+        }
+    }
+}
+
+/// The meta-schemas that the validators bring along.
+fn is_meta_schema(uri: &str) -> bool {
+    has_scheme(uri)
+        && uri
+            .split_once("://")
+            .is_some_and(|(_, rest)| rest.starts_with("json-schema.org/draft"))
+}
+
+fn is_status(name: &str) -> bool {
+    match name.as_bytes() {
+        b"default" | [b'1'..=b'5', b'X', b'X'] => true,
+        [b'1'..=b'5', second, third] => second.is_ascii_digit() && third.is_ascii_digit(),
+        _ => false,
+    }
+}

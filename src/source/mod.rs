@@ -1,0 +1,3 @@
+//! Where records come from. Layer 2: reads, never judges.
+
+pub mod file;

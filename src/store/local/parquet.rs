@@ -1,0 +1,79 @@
+//! Arrow batches ↔ Parquet files.
+
+use std::fs::File;
+use std::path::Path;
+
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use ::parquet::basic::{Compression, ZstdLevel};
+use ::parquet::errors::ParquetError;
+use ::parquet::file::properties::WriterProperties;
+use ::parquet::file::statistics::Statistics;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{max, min};
+use arrow::datatypes::TimestampMillisecondType;
+
+use super::StoreError;
+
+/// Rows of a row group: what a read of few minutes out of a large file has to decode at least.
+const ROW_GROUP: usize = 16_384;
+
+/// Writes one file and waits until it is on disk.
+pub(super) fn write(path: &Path, rows: &RecordBatch) -> Result<(), StoreError> {
+    let io = |source| StoreError::io(path, source);
+    let wrong = |source| StoreError::Parquet {
+        path: path.to_owned(),
+        source,
+    };
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP))
+        .build();
+    let file = File::create(path).map_err(io)?;
+    let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).map_err(wrong)?;
+    writer.write(rows).map_err(wrong)?;
+    let file = writer.into_inner().map_err(wrong)?;
+    file.sync_all().map_err(io)
+}
+
+/// Reads the row groups that may hold rows with `from <= window_start < to`; rows outside may come along.
+pub(super) fn read(path: &Path, from: i64, to: i64) -> Result<Vec<RecordBatch>, StoreError> {
+    let wrong = |source| StoreError::Parquet {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(|source| StoreError::io(path, source))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(wrong)?;
+    let groups = builder
+        .metadata()
+        .row_groups()
+        .iter()
+        .enumerate()
+        .filter(|(_, group)| {
+            let statistics = group
+                .columns()
+                .first()
+                .and_then(|column| column.statistics());
+            let Some(Statistics::Int64(times)) = statistics else {
+                return true;
+            };
+            let (Some(least), Some(greatest)) = (times.min_opt(), times.max_opt()) else {
+                return true;
+            };
+            *least < to && *greatest >= from
+        });
+    let groups = groups.map(|(index, _)| index).collect();
+    let reader = builder.with_row_groups(groups).build().map_err(wrong)?;
+    let batches: Result<Vec<RecordBatch>, _> = reader.collect();
+    batches.map_err(|error| wrong(ParquetError::from(error)))
+}
+
+/// Least and greatest `window_start`, which is the first column of every table.
+pub(super) fn time_bounds(rows: &RecordBatch) -> (i64, i64) {
+    let times = rows
+        .columns()
+        .first()
+        .and_then(|c| c.as_primitive_opt::<TimestampMillisecondType>());
+    let bounds = times.and_then(|times| Some((min(times)?, max(times)?)));
+    bounds.unwrap_or((i64::MIN, i64::MAX))
+}

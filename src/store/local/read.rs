@@ -1,0 +1,217 @@
+//! Merged reads: minutes at the edges of a range, hours between (design section 5).
+//!
+//! A reader works on the manifest it loaded. The writer may delete a compacted file meanwhile; then the reader loads
+//! the manifest again and starts over, so that `report` runs beside `run` without a lock.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::MemTable;
+
+use super::manifest::{FileEntry, Manifest};
+use super::{StoreError, parquet};
+use crate::window::{self, Resolution, Table};
+
+/// How often a read starts over because files were compacted away under it.
+const ATTEMPTS: usize = 20;
+
+/// Event time from `from` (inclusive) to `to` (exclusive), epoch milliseconds, whole minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First minute.
+    pub from: i64,
+    /// First minute that is not in the range.
+    pub to: i64,
+}
+
+impl Range {
+    /// Everything.
+    pub const ALL: Self = Self {
+        from: i64::MIN,
+        to: i64::MAX,
+    };
+
+    /// The `minutes` minutes that end with the minute `newest`.
+    #[must_use]
+    pub fn ending_with(newest: i64, minutes: i64) -> Self {
+        let to = newest + Resolution::Minute.millis();
+        Self {
+            from: to - minutes * Resolution::Minute.millis(),
+            to,
+        }
+    }
+
+    fn overlaps(self, file: &FileEntry) -> bool {
+        file.from < self.to && file.to >= self.from
+    }
+
+    fn condition(self) -> String {
+        let bound =
+            |millis: i64| format!("arrow_cast({millis}, 'Timestamp(Millisecond, Some(\"UTC\"))')");
+        match self {
+            Self::ALL => "true".to_owned(),
+            Self { from, to } => {
+                format!(
+                    "window_start >= {} AND window_start < {}",
+                    bound(from),
+                    bound(to)
+                )
+            }
+        }
+    }
+}
+
+/// Reads a store, whether or not somebody writes it.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+impl Reader {
+    pub(super) fn new(folder: PathBuf, manifest: Manifest) -> Self {
+        Self { folder, manifest }
+    }
+
+    /// A reader of the store in `folder`; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// The manifest cannot be read.
+    pub fn open(folder: &Path) -> Result<Option<Self>, StoreError> {
+        Ok(Manifest::load(folder)?.map(|manifest| Self::new(folder.to_owned(), manifest)))
+    }
+
+    /// The newest minute with an exchange, epoch milliseconds.
+    #[must_use]
+    pub fn newest_minute(&self) -> Option<i64> {
+        self.manifest.newest("endpoint_windows")
+    }
+
+    /// Rows of `table` within `range`, merged into buckets of `resolution`, or over all time without one.
+    ///
+    /// # Errors
+    /// A file cannot be read, or DataFusion refuses.
+    pub async fn read(
+        &self,
+        table: &Table,
+        range: Range,
+        resolution: Option<Resolution>,
+    ) -> Result<Vec<RecordBatch>, StoreError> {
+        let mut manifest = self.manifest.clone();
+        for attempt in 1.. {
+            match self.try_read(&manifest, table, range, resolution).await {
+                Err(StoreError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound && attempt < ATTEMPTS =>
+                {
+                    manifest = Manifest::load(&self.folder)?.unwrap_or(manifest);
+                }
+                outcome => return outcome,
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn try_read(
+        &self,
+        manifest: &Manifest,
+        table: &Table,
+        range: Range,
+        resolution: Option<Resolution>,
+    ) -> Result<Vec<RecordBatch>, StoreError> {
+        let mut parts = Vec::new();
+        match whole_hours(range).filter(|_| resolution != Some(Resolution::Minute)) {
+            None => parts.extend(self.part(manifest, table, Resolution::Minute, range, false)?),
+            Some(hours) => {
+                let (before, after) = (
+                    Range {
+                        to: hours.from,
+                        ..range
+                    },
+                    Range {
+                        from: hours.to,
+                        ..range
+                    },
+                );
+                parts.extend(self.part(manifest, table, Resolution::Minute, before, false)?);
+                parts.extend(self.part(manifest, table, Resolution::Hour, hours, false)?);
+                // Minutes that no hour holds yet.
+                parts.extend(self.part(manifest, table, Resolution::Minute, hours, true)?);
+                parts.extend(self.part(manifest, table, Resolution::Minute, after, false)?);
+            }
+        }
+        merge(table, parts, resolution).await
+    }
+
+    /// The rows of one resolution in one range.
+    fn part(
+        &self,
+        manifest: &Manifest,
+        table: &Table,
+        resolution: Resolution,
+        range: Range,
+        only_unrolled: bool,
+    ) -> Result<Option<Part>, StoreError> {
+        let files = manifest.files.iter().filter(|file| {
+            file.table == table.name
+                && file.resolution == resolution
+                && range.overlaps(file)
+                && !(only_unrolled && file.rolled)
+        });
+        let mut batches = Vec::new();
+        for file in files {
+            batches.extend(parquet::read(
+                &self.folder.join(&file.name),
+                range.from,
+                range.to,
+            )?);
+        }
+        Ok((!batches.is_empty()).then_some(Part { batches, range }))
+    }
+}
+
+/// Rows with the range that counts of them.
+pub(super) struct Part {
+    pub(super) batches: Vec<RecordBatch>,
+    pub(super) range: Range,
+}
+
+/// Merges parts by the table's own rules.
+pub(super) async fn merge(
+    table: &Table,
+    parts: Vec<Part>,
+    resolution: Option<Resolution>,
+) -> Result<Vec<RecordBatch>, StoreError> {
+    let context = window::context();
+    let mut queries = Vec::new();
+    for (number, part) in parts.into_iter().enumerate() {
+        let Some(first) = part.batches.first() else {
+            continue;
+        };
+        let name = format!("part_{number}");
+        let rows = MemTable::try_new(first.schema(), vec![part.batches])?;
+        context.register_table(name.as_str(), Arc::new(rows))?;
+        queries.push(format!(
+            "SELECT * FROM {name} WHERE {}",
+            part.range.condition()
+        ));
+    }
+    if queries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let union = format!("({})", queries.join(" UNION ALL "));
+    let frame = context.sql(&table.merge_sql(&union, resolution)).await?;
+    Ok(frame.collect().await?)
+}
+
+/// The whole hours within a range, if there is one.
+fn whole_hours(range: Range) -> Option<Range> {
+    let hour = Resolution::Hour.millis();
+    if range == Range::ALL {
+        return Some(range);
+    }
+    let from = range.from.div_euclid(hour) * hour;
+    let from = if from < range.from { from + hour } else { from };
+    let to = range.to.div_euclid(hour) * hour;
+    (from < to).then_some(Range { from, to })
+}
