@@ -271,3 +271,23 @@ fn a_serial_number_has_a_sign() {
         assert_eq!(revoked, expected != GOOD);
     }
 }
+
+#[test]
+fn no_byte_of_a_list_can_be_changed() {
+    let root = Authority::root("root");
+    let good = root.odd_list(1, &[], &[extension(20, false, &[2, 1, 5])]);
+    let refused = |list: &[u8]| {
+        let mut object = object(&root.pem);
+        object.crl = vec![file("l.crl", list)];
+        problems(with(object)).len()
+    };
+    assert_eq!(refused(&good), 0);
+    for position in 0..good.len() {
+        for change in [1, 0x80, 0xff] {
+            let mut bad = good.clone();
+            bad[position] ^= change;
+            assert_eq!(refused(&bad), 1, "byte {position} by {change}");
+        }
+        assert_eq!(refused(&good[..position]), 1, "cut to {position}");
+    }
+}

@@ -193,3 +193,57 @@ fn no_byte_can_be_changed() {
         assert_eq!(outcome, Failed, "cut to {length}");
     }
 }
+
+#[test]
+fn remembering_never_changes_a_verdict() {
+    // Two roots, an intermediate renewed with a gap, cross-signed, revoked for a while, and clients of all lengths.
+    let mut first = authority_params("root");
+    valid(&mut first, NOW - 90, NOW + 60);
+    let root = Authority::new(first);
+    let mut other = authority_params("other");
+    valid(&mut other, NOW - 30, NOW + 90);
+    let other = Authority::new(other);
+    let mut below = authority_params("below");
+    below.serial_number = Some(7_u64.into());
+    valid(&mut below, NOW - 80, NOW - 20);
+    let below_authority = root.intermediate(below.clone());
+    valid(&mut below, NOW - 10, NOW + 80);
+    let renewed = below_authority.crossed(&root, &below);
+    valid(&mut below, NOW - 40, NOW + 70);
+    let crossed = below_authority.crossed(&other, &below);
+    let hold = Some(rcgen::RevocationReason::CertificateHold);
+    let mut object = object(&format!("{}{}", root.pem, other.pem));
+    object.intermediates = vec![file("i.pem", format!("{}{renewed}", below_authority.pem))];
+    object.crl = vec![
+        file("1.pem", root.list(NOW - 70, &[(7, NOW - 65, hold)])),
+        file("2.pem", root.list(NOW - 55, &[(1, NOW + 5, None)])),
+        file("3.pem", root.list(NOW + 20, &[(7, NOW + 15, None)])),
+    ];
+    let zone = zone(with(object));
+    let mut outcomes = std::collections::BTreeSet::new();
+    for (begin, end) in [(-100, 100), (-75, -60), (-5, 5), (85, 95)] {
+        let mut leaf = client(1);
+        valid(&mut leaf, NOW + begin, NOW + end);
+        for text in [
+            root.issue(&leaf),
+            below_authority.issue(&leaf),
+            below_authority.issue(&leaf) + &crossed,
+        ] {
+            let cache = CertificateCache::new(4);
+            for step in 0..230 {
+                // A stride that visits every second in a scattered order.
+                let second = NOW - 115 + (step * 97) % 230;
+                let remembered = examined(&zone, Some(logged(&text)), second, &cache);
+                let fresh = CertificateCache::new(1);
+                let judged = examined(&zone, Some(logged(&text)), second, &fresh);
+                assert_eq!(remembered, judged, "{begin} to {end} at {}", second - NOW);
+                let verdict = judged.verdict;
+                outcomes.insert((verdict.outcome, verdict.reason));
+            }
+            assert!(cache.counts().signatures < 100, "{:?}", cache.counts());
+        }
+    }
+    for expected in [GOOD, (Revoked, None), failed(Expired), failed(NotYetValid)] {
+        assert!(outcomes.contains(&expected), "{outcomes:?}");
+    }
+}
