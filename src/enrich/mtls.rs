@@ -3,9 +3,9 @@
 //! Enters: what the gateway logged and the host's authority. Leaves: a verdict, by our own verification when there is
 //! a certificate and an authority, else by the gateway's findings. Reading authorities is in `policy::mtls`.
 //!
-//! When several reasons apply, the first of these is reported: `malformed`; then what is wrong with the certificate
-//! and its path regardless of its own dates (`wrong_usage` of the certificate itself, then the most telling fault of
-//! the best path: an issuer out of its validity, `bad_signature`, `wrong_usage`, else `untrusted`); then `expired` and
+//! When several reasons apply, the first of these is reported: `malformed`; `wrong_usage` of the certificate itself;
+//! then what is wrong with the path that comes nearest to a trust anchor, its own dates aside (an issuer that is out of
+//! its validity and otherwise good, `wrong_usage` of an issuer, `bad_signature`, else `untrusted`); then `expired` and
 //! `not_yet_valid` of the certificate. So the dates of a certificate that nobody vouches for are never believed, and
 //! only one that would otherwise be verified can be `revoked`.
 

@@ -2,8 +2,12 @@
 //!
 //! Enters: a certificate, what was sent along, the host's authority. Leaves: what the best path is worth. A path grows
 //! from the certificate upwards and only along signatures that verify; one that reaches an anchor is judged as a
-//! whole, and one that fails does not end the search. All three dimensions of the work are bounded, because what was
-//! sent along is hostile.
+//! whole, and one that fails does not end the search. All dimensions of the work are bounded, because what was sent
+//! along is hostile.
+//!
+//! webpki checks the signatures, and reads every certificate strictly before it comes here. Its own paths are not used:
+//! it has no constraints on directory names and mailboxes, no policies, no self-issued authorities and no path length
+//! of anchors, and it cannot tell a certificate's own dates from its issuers'.
 
 use crate::model::MtlsReason;
 use crate::policy::mtls::{Authority, Certificate, Policies};
