@@ -1,3 +1,11 @@
-//! The one integration binary: everything that needs only the public interface.
+//! The one integration binary: everything that needs only the public interface and the built command.
 
+mod bad_input;
+mod command;
+mod crash;
+mod follow;
+mod house;
+mod privacy;
+mod quickstart;
+mod simulation;
 mod truth;
