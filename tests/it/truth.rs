@@ -106,6 +106,7 @@ fn assert_same(what: &str, found: &Value, truth: &Value) {
             }
         }
     }
+    assert!(right.len() > 100, "{what}: nothing to compare");
     assert_eq!(
         count,
         0,
@@ -178,6 +179,12 @@ fn check(scenario: &Scenario, seed: u64, events: u64, bad_per_mille: u32) {
         standing(&topic(folder, "labels"), |event| &event["label"]),
         labels
     );
+    // One endpoint is repaired after ten of the forty hours: labelled first, cleared a day later.
+    let cleared = topic(folder, "labels")
+        .iter()
+        .filter(|e| e["data"]["action"] == "cleared")
+        .count();
+    assert!(cleared > 0);
     let insights: Vec<_> = truth
         .insights()
         .into_iter()
@@ -245,4 +252,38 @@ fn everything_is_as_the_generator_knows() {
 #[test]
 fn thin_traffic_is_as_the_generator_knows() {
     check(&Scenario::demo(), 7, 1_500, 0);
+}
+
+/// The sample pipeline in the repository gives the report that lies next to it.
+#[test]
+fn the_quickstart_gives_the_report_next_to_it() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let folder = tempfile::tempdir().unwrap();
+    let pipelines = folder.path().join("pipelines");
+    fs::create_dir_all(pipelines.join("quickstart")).unwrap();
+    fs::copy(
+        source.join("quickstart.toml"),
+        pipelines.join("quickstart.toml"),
+    )
+    .unwrap();
+    for entry in fs::read_dir(source.join("quickstart")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(
+            entry.path(),
+            pipelines.join("quickstart").join(entry.file_name()),
+        )
+        .unwrap();
+    }
+    let pipeline = pipelines.join("quickstart.toml");
+    let pipeline = pipeline.to_str().unwrap();
+    gatewatch(&["check", pipeline]);
+    gatewatch(&["run", pipeline]);
+    let output = gatewatch(&["report", pipeline, "--json"]);
+    let report = serde_json::from_slice(&output.stdout).unwrap();
+    let truth = fs::read(source.join("quickstart/report.json")).unwrap();
+    assert_same(
+        "quickstart",
+        &report,
+        &serde_json::from_slice(&truth).unwrap(),
+    );
 }
