@@ -11,6 +11,7 @@
 
 mod chain;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::digest;
@@ -79,7 +80,7 @@ pub fn examine(
     let authority = zone.mtls.for_host(host);
     let facts = cache.look(text, authority);
     let verdict = match authority {
-        Some(authority) => facts.verdict_at(exchange.at.seconds(), authority),
+        Some(authority) => facts.verdict_at(exchange.at.seconds(), authority, &cache.signatures),
         None => findings(logged, true),
     };
     Examined {
@@ -185,9 +186,14 @@ impl Facts {
         }
     }
 
-    fn verdict_at(&self, second: i64, authority: &Authority) -> MtlsVerdict {
+    fn verdict_at(
+        &self,
+        second: i64,
+        authority: &Authority,
+        signatures: &AtomicU64,
+    ) -> MtlsVerdict {
         let worth = match &self.subject {
-            Ok(subject) => subject.worth_at(second, authority),
+            Ok(subject) => subject.worth_at(second, authority, signatures),
             Err(reason) => Worth::Refused(*reason),
         };
         match worth {
@@ -234,7 +240,7 @@ impl Subject {
         }
     }
 
-    fn worth_at(&self, second: i64, authority: &Authority) -> Worth {
+    fn worth_at(&self, second: i64, authority: &Authority, signatures: &AtomicU64) -> Worth {
         // Outside its validity a certificate is judged as at the nearest second inside: dates come last.
         let inside = second.clamp(self.leaf.not_before, self.leaf.not_after);
         let stretch = self.turns.partition_point(|turn| *turn <= inside);
@@ -242,8 +248,12 @@ impl Subject {
             self.stretches
                 .get(stretch)
                 .map_or(Worth::Refused(MtlsReason::Untrusted), |stretch| {
-                    *stretch
-                        .get_or_init(|| chain::worth_at(&self.leaf, &self.sent, authority, inside))
+                    *stretch.get_or_init(|| {
+                        let (worth, checked) =
+                            chain::worth_at(&self.leaf, &self.sent, authority, inside);
+                        signatures.fetch_add(checked as u64, Ordering::Relaxed);
+                        worth
+                    })
                 });
         match path {
             Worth::Refused(reason) => Worth::Refused(reason),
@@ -262,6 +272,20 @@ impl Subject {
 #[derive(Debug)]
 pub struct CertificateCache {
     entries: Cache<[u8; 32], Arc<Facts>, Weight>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    signatures: AtomicU64,
+}
+
+/// What the cache saved and what it cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Certificates that were known.
+    pub hits: u64,
+    /// Certificates that had to be read.
+    pub misses: u64,
+    /// Signatures that were checked.
+    pub signatures: u64,
 }
 
 /// Weight that a cache of `capacity` certificates has for each: a PEM text of one certificate, and what is made of it.
@@ -293,6 +317,19 @@ impl CertificateCache {
         let capacity = capacity.max(1);
         Self {
             entries: Cache::with_weighter(capacity, capacity as u64 * TYPICAL_WEIGHT, Weight),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            signatures: AtomicU64::new(0),
+        }
+    }
+
+    /// What the cache saved and what it cost since it was made.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            signatures: self.signatures.load(Ordering::Relaxed),
         }
     }
 
@@ -304,8 +341,10 @@ impl CertificateCache {
         let mut name = [0; 32];
         name.copy_from_slice(context.finish().as_ref());
         if let Some(facts) = self.entries.get(&name) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
             return facts;
         }
+        self.misses.fetch_add(1, Ordering::Relaxed);
         let facts = Arc::new(Facts::new(text, authority));
         self.entries.insert(name, facts.clone());
         facts

@@ -358,8 +358,8 @@ struct Looked {
 /// Weight of an entry without claims, about its size in bytes.
 const BASE_WEIGHT: u64 = 160;
 
-/// Weight that a cache of `capacity` tokens has for each: a verified token with a dozen claims.
-const TYPICAL_WEIGHT: u64 = 2_048;
+/// Weight that a cache of `capacity` tokens has for each: a verified token with half a dozen claims.
+const TYPICAL_WEIGHT: u64 = 1_024;
 
 /// Weighs an entry by what it keeps alive, so that tokens with huge payloads cannot exhaust memory.
 #[derive(Clone, Debug)]
@@ -391,7 +391,7 @@ fn value_weight(value: &Value) -> u64 {
 }
 
 impl TokenCache {
-    /// A cache for about `capacity` typical verified tokens (2 KiB each), or a dozen times as many refused ones.
+    /// A cache for about `capacity` typical verified tokens (1 KiB each), or six times as many refused ones.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.max(1);

@@ -2,6 +2,9 @@
 
 mod bad_input;
 mod command;
+mod conformance_certificates;
+mod conformance_tokens;
+mod corpora;
 mod crash;
 mod follow;
 mod house;

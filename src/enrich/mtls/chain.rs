@@ -1,18 +1,12 @@
-//! The path from a client's certificate to a trust anchor, at one second.
+//! The path from a client's certificate to a trust anchor, at one second (RFC 5280 section 6).
 //!
-//! Enters: a certificate, what was sent along, the host's authority. Leaves: what the best path is worth. webpki
-//! builds the paths and checks signatures, basic constraints, extended key usage and name constraints; what it leaves
-//! to others is checked on every path that it offers, and a path that fails does not end the search: the anchor's own
-//! validity and path length, key usage of issuers, pins and revoked issuers.
-
-use std::cell::Cell;
-use std::time::Duration;
-
-use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, Error, KeyUsage, VerifiedPath};
+//! Enters: a certificate, what was sent along, the host's authority. Leaves: what the best path is worth. A path grows
+//! from the certificate upwards and only along signatures that verify; one that reaches an anchor is judged as a
+//! whole, and one that fails does not end the search. All three dimensions of the work are bounded, because what was
+//! sent along is hostile.
 
 use crate::model::MtlsReason;
-use crate::policy::mtls::{Authority, Certificate};
+use crate::policy::mtls::{Authority, Certificate, Policies};
 
 /// What a certificate is worth, its own dates and revocation aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,180 +19,226 @@ pub(super) enum Worth {
     Refused(MtlsReason),
 }
 
-/// Searches the paths of `leaf` at `second`, which lies in its validity.
+impl Worth {
+    /// The better one is what the certificate is worth: a reason is the more telling the nearer its path came.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Trusted => 0,
+            Self::Revoked => 1,
+            Self::Refused(MtlsReason::Expired | MtlsReason::NotYetValid) => 2,
+            Self::Refused(MtlsReason::WrongUsage | MtlsReason::Malformed) => 3,
+            Self::Refused(MtlsReason::BadSignature) => 4,
+            Self::Refused(MtlsReason::Untrusted) => 5,
+        }
+    }
+}
+
+/// Certificates between the client's and the anchor (design section 12 bounds a chain at 10 with both).
+const MAX_INTERMEDIATES: usize = 8;
+
+/// Signatures that one search may check; as in webpki and Go.
+const MAX_SIGNATURES: usize = 100;
+
+/// Certificates that one search may put on a path.
+const MAX_STEPS: usize = 2_000;
+
+/// Comparisons of names with constraints that one search may cost; as in webpki and Go.
+const MAX_COMPARISONS: usize = 250_000;
+
+/// Searches the paths of `leaf` at `second`, which lies in its validity. Returns its worth and how many signatures
+/// were checked.
 pub(super) fn worth_at(
     leaf: &Certificate,
     sent: &[Certificate],
     authority: &Authority,
     second: i64,
-) -> Worth {
-    let Ok(since_epoch) = u64::try_from(second) else {
-        // webpki refuses dates before 1970 as malformed; so do we.
-        return Worth::Refused(MtlsReason::Malformed);
+) -> (Worth, usize) {
+    if let Some(reason) = own_fault(leaf) {
+        return (Worth::Refused(reason), 0);
+    }
+    let mut search = Search {
+        authority,
+        issuers: authority.intermediates.iter().chain(sent).collect(),
+        second,
+        best: Worth::Refused(MtlsReason::Untrusted),
+        signatures: MAX_SIGNATURES,
+        steps: MAX_STEPS,
+        comparisons: MAX_COMPARISONS,
+        known: Vec::new(),
     };
-    let time = UnixTime::since_unix_epoch(Duration::from_secs(since_epoch));
-    let end = match EndEntityCert::try_from(&leaf.der) {
-        Ok(end) => end,
-        Err(error) => return Worth::Refused(reason(&error)),
-    };
-    let all: Vec<CertificateDer<'_>>;
-    let intermediates = if sent.is_empty() {
-        authority.intermediate_ders.as_slice()
+    search.extend(&mut vec![leaf]);
+    (search.best, MAX_SIGNATURES - search.signatures)
+}
+
+/// What keeps a certificate from being a client's, whoever issued it.
+fn own_fault(leaf: &Certificate) -> Option<MtlsReason> {
+    if let Some(fault) = leaf.fault {
+        Some(fault.reason)
+    } else if !leaf.is_version_3 {
+        // Before version 3 a certificate could not say what it is for; only an anchor, which the operator vouches for,
+        // may be so old.
+        Some(MtlsReason::Malformed)
+    } else if leaf.issuing.authority || !leaf.for_clients {
+        Some(MtlsReason::WrongUsage)
     } else {
-        all = authority
-            .intermediates
-            .iter()
-            .chain(sent)
-            .map(|certificate| certificate.der.clone())
-            .collect();
-        all.as_slice()
-    };
-    let revoked_path = Cell::new(false);
-    let check = |path: &VerifiedPath<'_>| {
-        let path = Path::new(path, sent, authority).ok_or(Error::UnknownIssuer)?;
-        path.check(second, time)?;
-        if path.is_revoked_at(second) {
-            revoked_path.set(true);
-            return Err(Error::CertRevoked);
-        }
-        Ok(())
-    };
-    let found = end.verify_for_usage(
-        webpki::ALL_VERIFICATION_ALGS,
-        &authority.anchors,
-        intermediates,
-        time,
-        KeyUsage::client_auth(),
-        None,
-        Some(&check),
-    );
-    match found {
-        Ok(_) => Worth::Trusted,
-        Err(_) if revoked_path.get() => Worth::Revoked,
-        Err(error) => Worth::Refused(reason(&error)),
+        None
     }
 }
 
-/// A path that webpki found good, with what is known of its members.
-struct Path<'a> {
+struct Search<'a> {
     authority: &'a Authority,
-    root: &'a Certificate,
-    /// From the client's issuer up.
-    intermediates: Vec<&'a Certificate>,
+    issuers: Vec<&'a Certificate>,
+    second: i64,
+    best: Worth,
+    signatures: usize,
+    steps: usize,
+    comparisons: usize,
+    /// Signatures already checked: of whom, by whom, with what result.
+    known: Vec<(*const Certificate, *const Certificate, bool)>,
 }
 
-impl<'a> Path<'a> {
-    /// `None` when a member is none of ours, which cannot happen.
-    fn new(
-        path: &VerifiedPath<'_>,
-        sent: &'a [Certificate],
-        authority: &'a Authority,
-    ) -> Option<Self> {
-        let anchor = authority
-            .anchors
-            .iter()
-            .position(|anchor| std::ptr::eq(anchor, path.anchor()))?;
-        let intermediates = path
-            .intermediate_certificates()
-            .map(|member| {
-                let der = member.der();
-                authority
-                    .intermediates
-                    .iter()
-                    .chain(sent)
-                    .find(|certificate| certificate.der == der)
-            })
-            .collect::<Option<_>>()?;
-        Some(Self {
-            authority,
-            root: authority.roots.get(anchor)?,
-            intermediates,
-        })
+impl<'a> Search<'a> {
+    /// Tries everything that may stand above the last certificate of the path. `None` = the search is over, because
+    /// nothing better can come or the work has been spent.
+    fn extend(&mut self, path: &mut Vec<&'a Certificate>) -> Option<()> {
+        let head = *path.last()?;
+        let authority = self.authority;
+        for root in &authority.roots {
+            if root.subject != head.issuer {
+                continue;
+            }
+            if self.is_signed_by(head, root)? {
+                let worth = self.judge(path, root)?;
+                self.note(worth)?;
+            } else {
+                self.note(Worth::Refused(MtlsReason::BadSignature))?;
+            }
+        }
+        if path.len() > MAX_INTERMEDIATES {
+            return Some(());
+        }
+        for number in 0..self.issuers.len() {
+            let issuer = *self.issuers.get(number)?;
+            let repeated = path.iter().any(|member| {
+                member.public_key == issuer.public_key && member.subject == issuer.subject
+            });
+            if issuer.subject != head.issuer || repeated {
+                continue;
+            }
+            if !self.is_signed_by(head, issuer)? {
+                self.note(Worth::Refused(MtlsReason::BadSignature))?;
+                continue;
+            }
+            self.steps = self.steps.checked_sub(1)?;
+            path.push(issuer);
+            self.extend(path)?;
+            path.pop();
+        }
+        Some(())
     }
 
-    fn check(&self, second: i64, time: UnixTime) -> Result<(), Error> {
-        if !self.root.is_valid_at(second) {
-            let seconds = |second: i64| {
-                UnixTime::since_unix_epoch(Duration::from_secs(
-                    u64::try_from(second).unwrap_or_default(),
-                ))
-            };
-            return Err(if second < self.root.not_before {
-                Error::CertNotValidYet {
-                    time,
-                    not_before: seconds(self.root.not_before),
-                }
+    fn note(&mut self, worth: Worth) -> Option<()> {
+        if worth.rank() < self.best.rank() {
+            self.best = worth;
+        }
+        (self.best != Worth::Trusted).then_some(())
+    }
+
+    fn is_signed_by(&mut self, child: &'a Certificate, issuer: &'a Certificate) -> Option<bool> {
+        let pair = (std::ptr::from_ref(child), std::ptr::from_ref(issuer));
+        let known = self.known.iter().find(|(a, b, _)| (*a, *b) == pair);
+        if let Some((_, _, verified)) = known {
+            return Some(*verified);
+        }
+        self.signatures = self.signatures.checked_sub(1)?;
+        let verified = child.is_signed_by(issuer);
+        self.known.push((pair.0, pair.1, verified));
+        Some(verified)
+    }
+
+    /// Judges a path whose signatures hold, from the anchor down.
+    fn judge(&mut self, path: &[&Certificate], root: &Certificate) -> Option<Worth> {
+        let issuers = || std::iter::once(root).chain(path.iter().skip(1).rev().copied());
+        let refused = |reason| Some(Worth::Refused(reason));
+        // The anchor's extended key usage does not count: the operator has said what it is for.
+        let able = issuers().all(|issuer| {
+            issuer.fault.is_none() && issuer.issuing.authority && issuer.issuing.certificates
+        }) && issuers()
+            .skip(1)
+            .all(|issuer| issuer.is_version_3 && issuer.for_clients);
+        let members: Vec<_> = path
+            .iter()
+            .rev()
+            .map(|member| (&member.policies, member.is_self_issued()))
+            .collect();
+        if !able
+            || !has_room(issuers())
+            || !self.names_are_allowed(path, root)?
+            || !Policies::allow(members.into_iter())
+        {
+            return refused(MtlsReason::WrongUsage);
+        }
+        let direct = path.get(1).copied().unwrap_or(root);
+        let pins = &self.authority.issuers;
+        if !pins.is_empty() && !pins.contains(&direct.fingerprint) {
+            return refused(MtlsReason::Untrusted);
+        }
+        if let Some(issuer) = issuers().find(|issuer| !issuer.is_valid_at(self.second)) {
+            return refused(if self.second < issuer.not_before {
+                MtlsReason::NotYetValid
             } else {
-                Error::CertExpired {
-                    time,
-                    not_after: seconds(self.root.not_after),
-                }
+                MtlsReason::Expired
             });
         }
-        if self
-            .intermediates
-            .iter()
-            .any(|issuer| !issuer.issuing.certificates)
-        {
-            return Err(Error::EndEntityUsedAsCa);
-        }
-        // RFC 5280 section 4.2.1.9: self-issued certificates do not count.
-        let below = self
-            .intermediates
-            .iter()
-            .filter(|issuer| issuer.subject != issuer.issuer)
-            .count();
-        if self
-            .root
-            .issuing
-            .path_length
-            .is_some_and(|most| below > most as usize)
-        {
-            return Err(Error::PathLenConstraintViolated);
-        }
-        let issuer = self.intermediates.first().unwrap_or(&self.root);
-        if !self.authority.issuers.is_empty()
-            && !self.authority.issuers.contains(&issuer.fingerprint)
-        {
-            return Err(Error::UnknownIssuer);
-        }
-        Ok(())
+        let revoked = issuers().any(|issuer| {
+            let spans = self.authority.revocations.of(issuer);
+            spans.iter().any(|span| span.covers(self.second))
+        });
+        Some(if revoked {
+            Worth::Revoked
+        } else {
+            Worth::Trusted
+        })
     }
 
-    fn is_revoked_at(&self, second: i64) -> bool {
-        let revocations = &self.authority.revocations;
-        self.intermediates.iter().chain([&self.root]).any(|issuer| {
-            revocations
-                .of(issuer)
-                .iter()
-                .any(|span| span.covers(second))
-        })
+    /// RFC 5280 sections 4.2.1.10 and 6.1.3 (b), (c): every issuer's constraints hold for everything below it, except
+    /// for authorities that issued to themselves.
+    fn names_are_allowed(&mut self, path: &[&Certificate], root: &Certificate) -> Option<bool> {
+        let members = path.iter().copied().chain([root]);
+        for (height, issuer) in members.enumerate().skip(1) {
+            let Some(constraints) = &issuer.constraints else {
+                continue;
+            };
+            for (position, below) in path.iter().take(height).enumerate() {
+                if position > 0 && below.is_self_issued() {
+                    continue;
+                }
+                let cost = constraints.cost(&below.names);
+                self.comparisons = self.comparisons.checked_sub(cost)?;
+                if !constraints.allow(&below.names) {
+                    return Some(false);
+                }
+            }
+        }
+        Some(true)
     }
 }
 
-/// The reason that webpki's error stands for. Its budgets for signatures and paths bound hostile chains; whoever
-/// exceeds them has not shown a path.
-fn reason(error: &Error) -> MtlsReason {
-    match error {
-        Error::CertExpired { .. } => MtlsReason::Expired,
-        Error::CertNotValidYet { .. } => MtlsReason::NotYetValid,
-        Error::InvalidSignatureForPublicKey
-        | Error::SignatureAlgorithmMismatch
-        | Error::UnsupportedSignatureAlgorithmContext(_)
-        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => MtlsReason::BadSignature,
-        Error::CaUsedAsEndEntity
-        | Error::EndEntityUsedAsCa
-        | Error::EmptyEkuExtension
-        | Error::RequiredEkuNotFoundContext(_)
-        | Error::NameConstraintViolation
-        | Error::PathLenConstraintViolated => MtlsReason::WrongUsage,
-        Error::UnknownIssuer
-        | Error::CertDistrusted
-        | Error::MaximumPathDepthExceeded
-        | Error::MaximumPathBuildCallsExceeded
-        | Error::MaximumSignatureChecksExceeded
-        | Error::MaximumNameConstraintComparisonsExceeded => MtlsReason::Untrusted,
-        // What is left: DER, dates, versions and critical extensions that cannot be processed.
-        _ => MtlsReason::Malformed,
+/// RFC 5280 section 6.1.4 (l), (m): path lengths, from the anchor down; authorities that issued to themselves do not
+/// count. The anchor's own limit counts too.
+fn has_room<'c>(mut issuers: impl Iterator<Item = &'c Certificate>) -> bool {
+    let Some(root) = issuers.next() else {
+        return false;
+    };
+    let mut left = root.issuing.path_length.unwrap_or(u32::MAX);
+    for issuer in issuers {
+        if !issuer.is_self_issued() {
+            match left.checked_sub(1) {
+                Some(less) => left = less,
+                None => return false,
+            }
+        }
+        left = left.min(issuer.issuing.path_length.unwrap_or(u32::MAX));
     }
+    true
 }

@@ -186,6 +186,27 @@ fn reasons_come_in_order() {
         ),
         ("..".to_owned(), Malformed),
         (format!("..{signature}"), Malformed),
+        // Encrypted (RFC 7516 section 7.1 has five parts) and nested (RFC 7519 section 5.2).
+        (
+            format!("{header}.{payload}.{signature}.{payload}.{signature}"),
+            Malformed,
+        ),
+        (
+            of(json!({"alg": "dir", "enc": "A128GCM"}), &past),
+            UnsupportedAlgorithm,
+        ),
+        (
+            hs.token_of(
+                &json!({"alg": "HS256", "kid": kid, "cty": "JWT"}).to_string(),
+                &good,
+            ),
+            Malformed,
+        ),
+        // JSON serialization (RFC 7515 section 7.2).
+        (
+            format!(r#"{{"payload":"{payload}","protected":"{header}"}}"#),
+            Malformed,
+        ),
         // Header or payload not an object.
         (hs.token_of("[]", "{}"), Malformed),
         (hs.token_of("\"x\"", "{}"), Malformed),
@@ -529,4 +550,25 @@ fn a_flood_of_forgeries_stays_within_the_bound() {
     }
     assert!(cache.entries.weight() <= 8 * TYPICAL_WEIGHT);
     assert_eq!(cache.counts().misses, 2_000);
+}
+
+#[test]
+fn no_character_can_be_changed() {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=";
+    let zone = everything();
+    for signer in [signer("HS256"), signer("ES256"), signer("EdDSA")] {
+        let token = signer.token(&json!({"sub": "u"}));
+        for position in 0..token.len() {
+            let old = token.as_bytes()[position];
+            for step in [1, 2, 17, 40] {
+                let place = ALPHABET.iter().position(|c| *c == old).unwrap();
+                let new = ALPHABET[(place + step) % ALPHABET.len()];
+                let mut changed = token.clone().into_bytes();
+                changed[position] = new;
+                let changed = String::from_utf8(changed).unwrap();
+                assert_ne!(outcome(&zone, &changed), VALID, "{changed}");
+            }
+            assert_ne!(outcome(&zone, &token[..position]), VALID);
+        }
+    }
 }

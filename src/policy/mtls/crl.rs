@@ -12,22 +12,22 @@
 
 use std::collections::HashMap;
 
-use rustls_pki_types::SignatureVerificationAlgorithm;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::oid_registry::{
     OID_X509_EXT_DELTA_CRL_INDICATOR, OID_X509_EXT_ISSUER, OID_X509_EXT_ISSUER_DISTRIBUTION_POINT,
 };
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
-use x509_parser::x509::ReasonCode;
+use x509_parser::x509::{ReasonCode, X509Version};
 
 use super::certificate::{Certificate, significant};
-use super::der;
+use super::names::DistinguishedName;
+use super::signature::is_signed_by;
 
-/// Spans of revocation by issuer (DER) and serial number.
+/// Spans of revocation by issuer and serial number.
 #[derive(Debug, Default)]
 pub struct Revocations {
-    spans: HashMap<Vec<u8>, HashMap<Vec<u8>, Vec<Span>>>,
+    spans: HashMap<DistinguishedName, HashMap<Vec<u8>, Vec<Span>>>,
 }
 
 /// Revoked from the first second (inclusive) to the other (exclusive), epoch seconds.
@@ -50,7 +50,7 @@ impl Span {
 /// One list, read and verified.
 #[derive(Debug)]
 pub(super) struct List {
-    issuer: Vec<u8>,
+    issuer: DistinguishedName,
     this_update: i64,
     /// Whether it lists everything that its issuer has revoked: no delta, no part of a scope.
     complete: bool,
@@ -71,6 +71,8 @@ enum Kind {
     Removed,
 }
 
+const AGAIN: &str = "export the list from its authority again, as PEM or DER";
+
 /// Why a list is refused, and what to do about it.
 pub(super) struct Refused(pub(super) String, pub(super) &'static str);
 
@@ -80,7 +82,6 @@ impl List {
         bytes: &[u8],
         signers: impl Iterator<Item = &'c Certificate>,
     ) -> Result<Self, Refused> {
-        const AGAIN: &str = "export the list from its authority again, as PEM or DER";
         let parsed = CertificateRevocationList::from_der(bytes)
             .ok()
             .filter(|(rest, _)| rest.is_empty())
@@ -92,12 +93,16 @@ impl List {
                 AGAIN,
             ));
         }
+        // RFC 5280 section 5.1.2.1: absent, or 2.
+        if !matches!(parsed.version(), None | Some(X509Version::V2)) {
+            return Err(Refused("the list has an unknown version".to_owned(), AGAIN));
+        }
         let complete = scope(&parsed)?;
         let entries = parsed
             .iter_revoked_certificates()
             .map(entry)
             .collect::<Result<_, _>>()?;
-        let issuer = parsed.issuer().as_raw().to_vec();
+        let issuer = DistinguishedName::of(parsed.issuer());
         signed(bytes, &issuer, signers)?;
         Ok(Self {
             issuer,
@@ -116,7 +121,7 @@ fn scope(list: &CertificateRevocationList<'_>) -> Result<bool, Refused> {
         if seen.contains(&&extension.oid) {
             return Err(Refused(
                 format!("the list has the extension {} twice", extension.oid),
-                "export the list from its authority again",
+                AGAIN,
             ));
         }
         seen.push(&extension.oid);
@@ -128,7 +133,7 @@ fn scope(list: &CertificateRevocationList<'_>) -> Result<bool, Refused> {
             else {
                 return Err(Refused(
                     "the list's issuing distribution point cannot be read".to_owned(),
-                    "export the list from its authority again",
+                    AGAIN,
                 ));
             };
             if point.indirect_crl {
@@ -157,11 +162,26 @@ fn scope(list: &CertificateRevocationList<'_>) -> Result<bool, Refused> {
 }
 
 fn entry(revoked: &RevokedCertificate<'_>) -> Result<Entry, Refused> {
+    let mut seen = Vec::new();
     for extension in revoked.extensions() {
         let known = matches!(
             extension.parsed_extension(),
             ParsedExtension::ReasonCode(_) | ParsedExtension::InvalidityDate(_)
         );
+        let unreadable = matches!(
+            extension.parsed_extension(),
+            ParsedExtension::ParseError { .. }
+        );
+        if unreadable || seen.contains(&&extension.oid) {
+            return Err(Refused(
+                format!(
+                    "an entry has the extension {} twice or unreadable",
+                    extension.oid
+                ),
+                AGAIN,
+            ));
+        }
+        seen.push(&extension.oid);
         if extension.oid == OID_X509_EXT_ISSUER {
             return Err(Refused(
                 "an entry of the list speaks for another issuer".to_owned(),
@@ -193,17 +213,15 @@ fn entry(revoked: &RevokedCertificate<'_>) -> Result<Entry, Refused> {
 /// Whether one of the certificates with the issuer's name signed the list and may do so.
 fn signed<'c>(
     bytes: &[u8],
-    issuer: &[u8],
+    issuer: &DistinguishedName,
     signers: impl Iterator<Item = &'c Certificate>,
 ) -> Result<(), Refused> {
     const HINT: &str = "put the certificate that signs the list into ca or intermediates";
-    let Some(parts) = der::signed(bytes) else {
-        return Err(Refused("not a revocation list".to_owned(), HINT));
-    };
     let mut named = false;
-    for signer in signers.filter(|signer| signer.subject == issuer) {
+    for signer in signers.filter(|signer| signer.subject == *issuer) {
         named = true;
-        if signer.issuing.lists && signer.issuing.authority && verifies(&parts, signer) {
+        if signer.fault.is_none() && signer.issuing.lists && is_signed_by(bytes, &signer.public_key)
+        {
             return Ok(());
         }
     }
@@ -218,28 +236,6 @@ fn signed<'c>(
             HINT,
         )
     })
-}
-
-fn verifies(list: &der::Signed<'_>, signer: &Certificate) -> bool {
-    der::public_key(&signer.public_key).is_some_and(|public| {
-        webpki::ALL_VERIFICATION_ALGS
-            .iter()
-            .filter(|known| {
-                known.signature_alg_id().as_ref() == list.algorithm
-                    && known.public_key_alg_id().as_ref() == public.algorithm
-            })
-            .any(|known| verify(*known, public.key, list))
-    })
-}
-
-fn verify(
-    algorithm: &dyn SignatureVerificationAlgorithm,
-    key: &[u8],
-    list: &der::Signed<'_>,
-) -> bool {
-    algorithm
-        .verify_signature(key, list.message, list.signature)
-        .is_ok()
 }
 
 /// One serial number while lists are added up.
@@ -296,7 +292,7 @@ impl Revocations {
     /// Adds the lists up, oldest first.
     pub(super) fn new(mut lists: Vec<List>) -> Self {
         lists.sort_by_key(|list| list.this_update);
-        let mut issuers: HashMap<Vec<u8>, HashMap<Vec<u8>, Life>> = HashMap::new();
+        let mut issuers: HashMap<DistinguishedName, HashMap<Vec<u8>, Life>> = HashMap::new();
         for list in lists {
             let lives = issuers.entry(list.issuer).or_default();
             if list.complete {

@@ -6,18 +6,22 @@
 mod certificate;
 mod crl;
 mod der;
+mod names;
 pub mod pem;
+mod policies;
+mod signature;
 
 use aws_lc_rs::digest;
-use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use super::objects::{FileText, MtlsObject};
 use super::zones::host_matches;
 use crate::model::Problems;
 use pem::Label;
 
-pub use certificate::{Certificate, Issuing};
+pub use certificate::{Certificate, Fault, Issuing};
 pub use crl::{Revocations, Span};
+pub use names::{Constraints, DistinguishedName, Names};
+pub use policies::Policies;
 
 /// Authorities of one zone.
 #[derive(Debug, Default)]
@@ -31,14 +35,10 @@ pub struct Mtls {
 pub struct Authority {
     /// Host patterns in lower case.
     pub hosts: Vec<String>,
-    /// Certificates of the trust anchors.
+    /// Trust anchors. One with a fault stays, but no path through it holds.
     pub roots: Vec<Certificate>,
-    /// The trust anchors, one for each of `roots`.
-    pub anchors: Vec<TrustAnchor<'static>>,
     /// Configured intermediates.
     pub intermediates: Vec<Certificate>,
-    /// The same for path building.
-    pub intermediate_ders: Vec<CertificateDer<'static>>,
     /// Who was revoked when.
     pub revocations: Revocations,
     /// SHA-256 of the certificates that may have issued a client's; empty = any.
@@ -121,21 +121,9 @@ impl Authority {
     ) -> Self {
         let before = problems.0.len();
         let mut roots = Vec::new();
-        let mut anchors = Vec::new();
         for (root, place) in certificates(&object.ca, &format!("{place}.ca"), problems) {
-            if !is_authority(&root, &place, problems) {
-                continue;
-            }
-            match webpki::anchor_from_trusted_cert(&root.der) {
-                Ok(anchor) => {
-                    anchors.push(anchor.to_owned());
-                    roots.push(root);
-                }
-                Err(error) => problems.hint(
-                    place,
-                    format!("not usable as a trust anchor: {error}"),
-                    "export the authority's certificate again",
-                ),
+            if is_authority(&root, &place, problems) {
+                roots.push(root);
             }
         }
         if roots.is_empty() && problems.0.len() == before {
@@ -145,13 +133,22 @@ impl Authority {
                 "ca = \"clients-ca.pem\"",
             );
         }
+        let faults: Option<Vec<_>> = roots.iter().map(|root| root.fault).collect();
+        for fault in faults.unwrap_or_default() {
+            problems.hint(
+                format!("{place}.ca"),
+                format!("no authority can be used: {}", fault.what),
+                "have the authority's certificate made again",
+            );
+        }
         let mut intermediates = Vec::new();
         for (certificate, place) in certificates(
             &object.intermediates,
             &format!("{place}.intermediates"),
             problems,
         ) {
-            if is_authority(&certificate, &place, problems) {
+            // An authority may keep a key for its lists alone, whose certificate issues nothing.
+            if certificate.issuing.lists || is_authority(&certificate, &place, problems) {
                 intermediates.push(certificate);
             }
         }
@@ -167,11 +164,6 @@ impl Authority {
             hosts,
             turns: turns(roots.iter().chain(&intermediates), &revocations),
             roots,
-            anchors,
-            intermediate_ders: intermediates
-                .iter()
-                .map(|certificate| certificate.der.clone())
-                .collect(),
             intermediates,
             revocations,
             issuers,
@@ -256,6 +248,10 @@ fn certificates(
 }
 
 fn is_authority(certificate: &Certificate, place: &str, problems: &mut Problems) -> bool {
+    if certificate.fault.is_some() {
+        // Set aside: a bundle may hold authorities that nobody can use without harm to the others.
+        return true;
+    }
     let Issuing {
         authority,
         certificates,

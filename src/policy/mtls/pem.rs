@@ -60,7 +60,8 @@ pub fn blocks(file: &[u8], label: Label) -> Result<Vec<Vec<u8>>, String> {
 }
 
 /// The certificate that a gateway logged and those that it logged after it: PEM, base64 of the DER, or either as RFC
-/// 9440 (`:…:`) or nginx (`$ssl_client_escaped_cert`) write it. `None` when it is none of these.
+/// 9440 (`:…:`), nginx (`$ssl_client_escaped_cert`) or Envoy (`x-forwarded-client-cert` with `Cert` or `Chain`) write
+/// it. `None` when it is none of these.
 #[must_use]
 pub fn logged(text: &str) -> Option<Vec<Vec<u8>>> {
     let text = if text.contains('%') {
@@ -166,6 +167,7 @@ mod tests {
             .replace('=', "%3D")
             .replace(' ', "%20");
         let chain = format!("{ONE}{ONE}");
+        let envoy = format!("Hash=00ff;Cert=\"{escaped}\";Subject=\"CN=a\"");
         for (text, expected) in [
             (ONE, Some(1)),
             (blanks.as_str(), Some(1)),
@@ -173,6 +175,7 @@ mod tests {
             (literal.as_str(), Some(1)),
             (escaped.as_str(), Some(1)),
             (chain.as_str(), Some(2)),
+            (envoy.as_str(), Some(1)),
             ("MAECAwQ=", Some(1)),
             ("MAECAwQ", Some(1)),
             (":MAECAwQ=:", Some(1)),

@@ -284,31 +284,63 @@ fn rsa(
             "n and e are odd unsigned big-endian numbers without leading zeros; e is usually AQAB",
         ));
     }
+    if is_roca(&modulus) {
+        return Err(Broken(
+            "the RSA key was made by a faulty generator and can be factored (ROCA, CVE-2017-15361)"
+                .to_owned(),
+            "make a new key elsewhere and revoke this one",
+        ));
+    }
     let key = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
     library(algorithm, key)
 }
 
-/// Shortest HMAC secret, bytes. RFC 7518 section 3.2 asks for the length of the hash; issuers in the field use 256 bits
-/// for all three, which nobody can search, and refusing those would leave their tokens unjudged.
-const MIN_SECRET: usize = 32;
+/// Whether a modulus has the shape that Infineon's library gave its keys: modulo every small prime it is a power of
+/// 65537 (Nemec et al., "The Return of Coppersmith's Attack", section 2.3). A sound key passes by chance once in 2^150.
+fn is_roca(modulus: &[u8]) -> bool {
+    const PRIMES: [u32; 38] = [
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
+        97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+    ];
+    PRIMES.iter().all(|prime| {
+        let rest = modulus
+            .iter()
+            .fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        let mut power = 1;
+        for _ in 0..*prime {
+            if power == rest {
+                return true;
+            }
+            power = power * 65_537 % prime;
+        }
+        false
+    })
+}
+
+/// Secrets that are shorter than the hash and taken all the same, bytes. RFC 7518 section 3.2 asks for the length of the
+/// hash; issuers in the field use a generated secret of 256 bits for all three, which nobody can search, and refusing
+/// those would leave their tokens unjudged. Any other length has lost bytes on its way or was never random.
+const SHORT_SECRETS: [usize; 2] = [32, 48];
 
 fn secret(
     jwk: &Map<String, Value>,
     stated: Option<Algorithm>,
 ) -> Result<(Algorithm, Material), Broken> {
-    let algorithm = match stated {
-        None => Algorithm::Hs256,
-        Some(hmac @ (Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512)) => hmac,
+    let (algorithm, hash) = match stated {
+        None | Some(Algorithm::Hs256) => (Algorithm::Hs256, 32),
+        Some(Algorithm::Hs384) => (Algorithm::Hs384, 48),
+        Some(Algorithm::Hs512) => (Algorithm::Hs512, 64),
         Some(other) => return Err(mismatch("oct", other)),
     };
     let secret = octets(jwk, "k")?;
-    if secret.len() < MIN_SECRET {
+    if secret.len() < hash && !SHORT_SECRETS.contains(&secret.len()) {
         return Err(Broken(
             format!(
-                "the secret has {} bytes, fewer than {MIN_SECRET}",
-                secret.len()
+                "the secret has {} bytes, {} needs {hash}",
+                secret.len(),
+                algorithm.as_str()
             ),
-            "use at least 256 random bits",
+            "use as many random bits as the hash has (RFC 7518 section 3.2), or 256",
         ));
     }
     library(algorithm, DecodingKey::from_secret(&secret))

@@ -17,6 +17,9 @@ fn bad_files_are_problems_with_their_place() {
     let lists_only = Authority::new(lists_only);
     let leaf = root.issue(&client(1));
     let key = "-----BEGIN PRIVATE KEY-----\nMAEC\n-----END PRIVATE KEY-----\n";
+    let mut unknown = authority_params("unknown");
+    unknown.custom_extensions = vec![unknown_critical()];
+    let unknown = Authority::new(unknown);
     let base = || object(&root.pem);
     let ca = |text: &str| object(text);
     let crl = |ca: &Authority, text: Vec<u8>| MtlsObject {
@@ -57,6 +60,11 @@ fn bad_files_are_problems_with_their_place() {
             },
             "ca",
             "no certificate authority",
+        ),
+        (
+            ca(&unknown.pem),
+            "ca",
+            "no authority can be used: a critical extension is not understood (RFC 5280 section 4.2)",
         ),
         (ca(""), "ca (ca.pem)", "no CERTIFICATE block"),
         (ca(key), "ca (ca.pem)", "no CERTIFICATE block"),
@@ -119,6 +127,10 @@ fn bad_files_are_problems_with_their_place() {
         let expected = format!("zones[0].mtls[0].{place}: {message}\n    hint: ");
         assert!(found[0].starts_with(&expected), "{expected}: {found:?}");
     }
+    // Next to one that can be used it does no harm.
+    let both = zone(with(ca(&format!("{}{}", unknown.pem, root.pem))));
+    assert_eq!(now(&both, &root.issue(&client(1))), GOOD);
+    assert_eq!(now(&both, &unknown.issue(&client(1))), failed(WrongUsage));
     // DER is as good as PEM.
     let mut der = base();
     der.ca = vec![file("ca.der", &root.der)];

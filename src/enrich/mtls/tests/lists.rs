@@ -238,3 +238,56 @@ fn odd_lists() {
         }
     }
 }
+
+#[test]
+fn a_key_for_lists_alone() {
+    let root = Authority::root("root");
+    let mut params = params("root");
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let signer = root.intermediate(params);
+    let mut object = object(&root.pem);
+    object.intermediates = vec![file("lists.pem", &signer.pem)];
+    object.crl = vec![file("l.pem", signer.list(NOW, &[(1, NOW, None)]))];
+    let zone = zone(with(object));
+    assert_eq!(now(&zone, &root.issue(&client(1))), (Revoked, None));
+    assert_eq!(now(&zone, &root.issue(&client(2))), GOOD);
+    // It issues lists, not certificates.
+    assert_ne!(now(&zone, &signer.issue(&client(3))), GOOD);
+}
+
+#[test]
+fn a_serial_number_has_a_sign() {
+    let root = Authority::root("root");
+    let mut object = object(&root.pem);
+    object.crl = vec![file("l.pem", root.list(NOW, &[(0xff, NOW, None)]))];
+    let zone = zone(with(object));
+    assert_eq!(now(&zone, &root.issue(&client(0xff))), (Revoked, None));
+    for (written, expected) in [(vec![0, 0xff], (Revoked, None)), (vec![0xff], GOOD)] {
+        let mut certificate = Certificate::parse(&root.der).unwrap();
+        certificate.serial = written;
+        let authority = zone.mtls.for_host("api.example").unwrap();
+        let revoked = !authority.revocations.of(&certificate).is_empty();
+        assert_eq!(revoked, expected != GOOD);
+    }
+}
+
+#[test]
+fn no_byte_of_a_list_can_be_changed() {
+    let root = Authority::root("root");
+    let good = root.odd_list(1, &[], &[extension(20, false, &[2, 1, 5])]);
+    let refused = |list: &[u8]| {
+        let mut object = object(&root.pem);
+        object.crl = vec![file("l.crl", list)];
+        problems(with(object)).len()
+    };
+    assert_eq!(refused(&good), 0);
+    for position in 0..good.len() {
+        for change in [1, 0x80, 0xff] {
+            let mut bad = good.clone();
+            bad[position] ^= change;
+            assert_eq!(refused(&bad), 1, "byte {position} by {change}");
+        }
+        assert_eq!(refused(&good[..position]), 1, "cut to {position}");
+    }
+}

@@ -64,6 +64,11 @@ fn a_key_without_algorithm_has_the_vendors_default() {
         with(rsa(), "alg", json!("PS512")),
         with(rsa(), "alg", json!("RS256")),
         with(oct(), "alg", json!("HS512")),
+        with(
+            with(oct(), "alg", json!("HS384")),
+            "k",
+            json!(URL_SAFE_NO_PAD.encode([1; 32])),
+        ),
         with(ec(), "key_ops", json!(["sign", "verify"])),
         with(with(ec(), "kid", json!("e2")), "use", json!("sig")),
         with(with(ec(), "kid", json!("e3")), "d", json!("private")),
@@ -71,7 +76,7 @@ fn a_key_without_algorithm_has_the_vendors_default() {
     assert_eq!(
         keys,
         [
-            "e/ES256", "e2/ES256", "e3/ES256", "o/HS512", "r/PS512", "r/RS256"
+            "e/ES256", "e2/ES256", "e3/ES256", "o/HS512", "o/HS384", "r/PS512", "r/RS256"
         ]
     );
 }
@@ -153,19 +158,19 @@ fn what_is_broken_is_a_problem_with_its_place() {
         ),
         (
             with(oct(), "k", json!("")),
-            "the secret has 0 bytes, fewer than 32",
+            "the secret has 0 bytes, HS256 needs 32",
         ),
         (
             with(oct(), "k", json!(short(31 * 8))),
-            "the secret has 31 bytes, fewer than 32",
+            "the secret has 31 bytes, HS256 needs 32",
         ),
         (
             with(
-                with(oct(), "k", json!(short(31 * 8))),
+                with(oct(), "k", json!(short(47 * 8))),
                 "alg",
                 json!("HS384"),
             ),
-            "the secret has 31 bytes, fewer than 32",
+            "the secret has 47 bytes, HS384 needs 48",
         ),
         (with(oct(), "k", Value::Null), "k is not a string"),
         (
