@@ -129,20 +129,6 @@ impl Assembly<'_> {
         Ok(Value::Array(list))
     }
 
-    /// An object of raw names and values.
-    pub(super) fn object<'r>(
-        &self,
-        members: impl Iterator<Item = (&'r str, &'r str)>,
-    ) -> Result<Value, BadEncoding> {
-        let mut map = Map::new();
-        for (name, raw) in members {
-            let name = self.decoding.decode(name)?;
-            let text = self.decoding.decode(raw)?;
-            self.put(&mut map, name, text);
-        }
-        Ok(Value::Object(map))
-    }
-
     /// Adds a member; a repeated one makes a list.
     pub(super) fn put(&self, map: &mut Map<String, Value>, name: Cow<'_, str>, text: Cow<'_, str>) {
         let free = ValueShape::default();

@@ -12,6 +12,7 @@ use super::contract::{
     Body, Carrier, Contract, Credential, Media, Parameter, Response, Security, Status, Style,
 };
 use super::documents::{Address, Documents};
+use super::media::{is_json, media_type, specificity};
 use super::servers::{Site, sites};
 use super::shape::{ValueShape, shape_of};
 use super::validators::{Check, Compilers};
@@ -567,53 +568,4 @@ fn carrier(scheme: &Value) -> Option<Carrier> {
         "mutualTLS" => Carrier::Certificate,
         _ => return None,
     })
-}
-
-/// Whether a media type is JSON (RFC 8259, RFC 6839 section 3.1).
-#[must_use]
-pub fn is_json(media: &str) -> bool {
-    let essence = media.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-        || essence.eq_ignore_ascii_case("text/json")
-        || essence
-            .get(essence.len().saturating_sub(5)..)
-            .is_some_and(|tail| tail.eq_ignore_ascii_case("+json"))
-}
-
-type MediaName = (Box<str>, Box<str>, Vec<(Box<str>, Box<str>)>);
-
-/// Takes `type/subtype; name=value` apart (RFC 9110 section 8.3.1).
-fn media_type(name: &str) -> Option<MediaName> {
-    let mut parts = name.split(';');
-    let (kind, subtype) = match parts.next()?.trim() {
-        "*" => ("*", "*"),
-        essence => essence.split_once('/')?,
-    };
-    if kind.is_empty() || subtype.is_empty() {
-        return None;
-    }
-    let parameters = parts
-        .filter_map(|part| part.trim().split_once('='))
-        .map(|(name, value)| {
-            (
-                name.trim().to_ascii_lowercase().into(),
-                value.trim().trim_matches('"').into(),
-            )
-        })
-        .collect();
-    Some((
-        kind.to_ascii_lowercase().into(),
-        subtype.to_ascii_lowercase().into(),
-        parameters,
-    ))
-}
-
-fn specificity(media: &Media) -> (bool, bool, std::cmp::Reverse<usize>, &str, &str) {
-    (
-        &*media.kind == "*",
-        media.subtype.starts_with('*'),
-        std::cmp::Reverse(media.parameters.len()),
-        &media.kind,
-        &media.subtype,
-    )
 }

@@ -176,7 +176,7 @@ impl Documents {
         for _ in 0..MAX_HOPS {
             let value = self.get(&at)?;
             if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
-                at = self.resolve(at.document, reference).ok()?
+                at = self.resolve(at.document, reference).ok()?;
             } else {
                 let found = self.get(&at)?;
                 return Some((at, found));

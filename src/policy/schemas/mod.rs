@@ -10,15 +10,17 @@ mod documents;
 mod errors;
 mod grammar;
 mod load;
+mod media;
 mod servers;
 mod shape;
 mod strict;
 mod validators;
 mod walk;
 
-pub use build::{Declared, is_json};
+pub use build::Declared;
 pub use documents::{external_references, push_token};
 pub use errors::Finding;
+pub use media::is_json;
 pub use servers::Site;
 pub use shape::{Types, ValueShape};
 pub use validators::Check;
