@@ -16,6 +16,7 @@ use super::media::{is_json, media_type, specificity};
 use super::servers::{Site, sites};
 use super::shape::{ValueShape, shape_of};
 use super::validators::{Check, Compilers};
+use super::walk::Findings;
 use crate::model::{Direction, Location, Method, Problems};
 use crate::policy::operations::Template;
 
@@ -47,11 +48,12 @@ pub struct Declared {
 }
 
 pub(super) struct Builder<'d> {
-    pub(super) documents: &'d Documents,
+    documents: &'d Documents,
     /// Missing when the form has problems: then only further problems are looked for.
-    pub(super) compilers: Option<Compilers<'d>>,
-    pub(super) problems: &'d mut Problems,
-    pub(super) undeclared_parameters: bool,
+    compilers: Option<Compilers<'d>>,
+    problems: &'d mut Problems,
+    findings: &'d Findings,
+    undeclared_parameters: bool,
     checks: HashMap<(Address, Direction), Option<Arc<Check>>>,
     shapes: HashMap<Address, Arc<ValueShape>>,
 }
@@ -70,12 +72,14 @@ impl<'v> Layers<'v> {
 impl<'d> Builder<'d> {
     pub(super) fn new(
         documents: &'d Documents,
+        findings: &'d Findings,
         compilers: Option<Compilers<'d>>,
         undeclared_parameters: bool,
         problems: &'d mut Problems,
     ) -> Self {
         Self {
             documents,
+            findings,
             compilers,
             problems,
             undeclared_parameters,
@@ -200,18 +204,7 @@ impl<'d> Builder<'d> {
         }
         parameters.retain(|inherited| !own.iter().any(|p| same(p, inherited)));
         parameters.append(&mut own);
-        for name in &template.names {
-            let declared = parameters
-                .iter()
-                .any(|p| p.location == Location::Path && p.name == *name);
-            if !declared {
-                self.problems.hint(
-                    self.documents.place(at),
-                    format!("path parameter {name:?} is not declared"),
-                    "add a parameter of this name with `in: path`",
-                );
-            }
-        }
+        self.variables(template, &mut parameters, at);
         // Content-Type, Accept and Authorization are described elsewhere (OpenAPI 3.1.1 section 4.8.12.1).
         parameters.retain(|p| {
             p.location != Location::Header
@@ -256,6 +249,38 @@ impl<'d> Builder<'d> {
         }
     }
 
+    /// Ties path parameters to the variables of the template: by name, and what is left on both sides in order, since
+    /// documents that call a variable by two names are common and clear.
+    fn variables(&mut self, template: &Template, parameters: &mut Vec<Parameter>, at: &Address) {
+        let mut unnamed: Vec<usize> = (0..template.names.len())
+            .filter(|number| !parameters.iter().any(|p| p.variable == *number))
+            .rev()
+            .collect();
+        parameters.retain_mut(|parameter| {
+            if parameter.location != Location::Path || parameter.variable != usize::MAX {
+                return true;
+            }
+            if let Some(number) = unnamed.pop() {
+                parameter.variable = number;
+                return true;
+            }
+            self.problems.hint(
+                self.documents.place(at),
+                format!("path parameter {:?} is not in the path", parameter.name),
+                "check its spelling against the template",
+            );
+            false
+        });
+        for number in unnamed.into_iter().rev() {
+            let name = template.names.get(number).map_or("", |name| name);
+            self.problems.hint(
+                self.documents.place(at),
+                format!("path parameter {name:?} is not declared"),
+                "add a parameter of this name with `in: path`",
+            );
+        }
+    }
+
     fn parameters(
         &mut self,
         list: &'d Value,
@@ -270,14 +295,6 @@ impl<'d> Builder<'d> {
             let Some(parameter) = self.parameter(value, &here, template) else {
                 continue;
             };
-            if parameter.location == Location::Path && parameter.variable == usize::MAX {
-                self.problems.hint(
-                    self.documents.place(&at.item(index)),
-                    format!("path parameter {:?} is not in the path", parameter.name),
-                    "check its spelling against the template",
-                );
-                continue;
-            }
             if found.iter().any(|p| same(p, &parameter)) {
                 self.problems.add(
                     self.documents.place(&at.item(index)),
@@ -394,7 +411,8 @@ impl<'d> Builder<'d> {
             None
         } else {
             let shown = self.documents.shown(&at);
-            match compilers.compile(&self.documents.uri(&at), shown.into(), direction) {
+            let uri = self.findings.uri(self.documents, &at);
+            match compilers.compile(&uri, shown.into(), direction) {
                 Ok(check) => Some(Arc::new(check)),
                 Err(why) => {
                     self.problems.add(
@@ -477,7 +495,11 @@ impl<'d> Builder<'d> {
         document: &'d Value,
     ) -> Security {
         let mut alternatives = Vec::new();
-        let list = value.and_then(Value::as_array);
+        // A document that declares no scheme at all leaves the requirements to something else.
+        let list = document
+            .pointer("/components/securitySchemes")
+            .and(value)
+            .and_then(Value::as_array);
         for (index, requirement) in list.into_iter().flatten().enumerate() {
             let mut credentials = Vec::new();
             for name in requirement.as_object().into_iter().flat_map(Map::keys) {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::dialect::FORMAT;
 use super::documents::push_token;
-use super::validators::{Check, Sources};
+use super::validators::{Check, Source, Sources};
 use crate::model::ViolationClass;
 
 /// Longest text taken over from a schema, characters.
@@ -54,7 +54,8 @@ impl Sources {
             None => fragment.into_owned(),
         };
         match self.0.get(source) {
-            Some(shown) => format!("{shown}{fragment}"),
+            Some(Source::Prefix(shown)) => format!("{shown}{fragment}"),
+            Some(Source::Whole(shown)) => shown.clone(),
             None => format!("{source}#{fragment}"),
         }
     }

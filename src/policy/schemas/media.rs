@@ -9,11 +9,11 @@ use super::contract::Media;
 #[must_use]
 pub fn is_json(media: &str) -> bool {
     let essence = media.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-        || essence.eq_ignore_ascii_case("text/json")
-        || essence
-            .get(essence.len().saturating_sub(5)..)
-            .is_some_and(|tail| tail.eq_ignore_ascii_case("+json"))
+    essence
+        .get(essence.len().saturating_sub(5)..)
+        .is_some_and(|tail| {
+            tail.eq_ignore_ascii_case("+json") || tail.eq_ignore_ascii_case("/json")
+        })
 }
 
 pub(super) type MediaName = (Box<str>, Box<str>, Vec<(Box<str>, Box<str>)>);

@@ -6,6 +6,7 @@
 mod build;
 pub mod contract;
 mod dialect;
+mod discriminator;
 mod documents;
 mod errors;
 mod grammar;
@@ -63,6 +64,7 @@ pub(super) fn compile(object: &SchemaObject, problems: &mut Problems) -> Option<
         .map(|trees| Compilers::new(trees, object.formats, &patterns));
     let mut builder = Builder::new(
         &documents,
+        &findings,
         compilers,
         object.undeclared_parameters,
         problems,

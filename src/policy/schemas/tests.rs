@@ -64,6 +64,7 @@ paths:
         200: {$ref: "#/components/schemas/Loop"}
         404: {description: d, content: {json: {}}}
 components:
+  securitySchemes: {basic: {type: http, scheme: basic}}
   schemas:
     Loop: {$ref: "#/components/schemas/Loop"}
     Bad: {type: object, properties: {a: {$ref: "#/components/schemas/Gone"}, b: {minLength: -1, exclusiveMinimum: 3, type: [string, "null"]}}}
@@ -76,7 +77,7 @@ components:
         "api.yaml#/paths/~1a~1{id}~1{id}: parameter \"id\" stands in the path twice",
         "api.yaml#/paths/~1b~1{x}/get: path parameter \"x\" is not declared",
         "api.yaml#/paths/~1b~1{y}: this path is the same as \"/b/{x}\"",
-        "api.yaml#/paths/~1c/get/parameters/0: path parameter \"z\" is not in the path",
+        "api.yaml#/paths/~1c/get: path parameter \"z\" is not in the path",
         "api.yaml#/paths/~1c/get/parameters/1/schema/pattern: this is not a regular expression that can be compiled",
         "api.yaml#/paths/~1c/get/parameters/2: query parameter \"q\" is declared twice",
         "api.yaml#/paths/~1c/get/parameters/2/schema/type: this is not a type of JSON Schema",

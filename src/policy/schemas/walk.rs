@@ -5,11 +5,11 @@
 
 mod schema;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::documents::{Address, Documents};
+use super::documents::{Address, Documents, has_scheme};
 use super::grammar::{
     EXAMPLE, HEADER, Kind, OPENAPI, PARAMETER, PATH_ITEM, Rest, SECURITY_SCHEME, Shape, Version,
 };
@@ -26,8 +26,26 @@ pub(super) struct Findings {
     pub(super) roots: BTreeSet<Address>,
     /// Anchors outside of embedded resources: (document, name) → pointer.
     pub(super) anchors: HashMap<(usize, String), String>,
-    /// Schemas that are resources of their own: their URI.
-    pub(super) resources: HashMap<String, Address>,
+    /// Schemas that are resources of their own, by URI.
+    pub(super) resources: BTreeMap<String, Resource>,
+}
+
+/// A schema with its own `$id`.
+#[derive(Debug)]
+pub(super) struct Resource {
+    pub(super) address: Address,
+    /// Whether it stands inside another one, whose index finds it.
+    pub(super) nested: bool,
+}
+
+impl Findings {
+    /// The URI under which the validators know a schema: its own where it has one.
+    pub(super) fn uri(&self, documents: &Documents, address: &Address) -> String {
+        self.resources
+            .iter()
+            .find(|(_, resource)| resource.address == *address)
+            .map_or_else(|| documents.uri(address), |(uri, _)| uri.clone())
+    }
 }
 
 pub(super) struct Walk<'d> {
@@ -284,7 +302,8 @@ impl Walk<'_> {
     fn parameter(&mut self, map: &Map<String, Value>, at: &Address) {
         self.one_of_schema_and_content(map, at, "a parameter");
         let location = map.get("in").and_then(Value::as_str).unwrap_or_default();
-        if location == "path" && map.get("required") != Some(&Value::Bool(true)) {
+        // Path parameters are required by nature; documents that leave it unsaid are common and clear.
+        if location == "path" && map.get("required") == Some(&Value::Bool(false)) {
             self.hint(
                 at,
                 "a path parameter is always required",
@@ -359,6 +378,8 @@ impl Walk<'_> {
                     self.queue.push((target, shape));
                 }
             }
+            // What no operation uses is not fetched either; `build` complains where one does.
+            Err(_) if has_scheme(text) && at.pointer.starts_with("/components/") => {}
             Err(why) => self.unresolved(at, text, &why),
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::documents::{Address, has_scheme, resolve_key};
 use super::super::grammar::{KEYWORDS, Keyword, Shape, Version};
-use super::{Walk, article};
+use super::{Resource, Walk, article};
 
 /// Bare references in a row.
 const MAX_HOPS: usize = 64;
@@ -32,7 +32,11 @@ impl Walk<'_> {
                 let from =
                     base.map_or_else(|| self.documents.base_uri(at.document), ToOwned::to_owned);
                 let uri = resolve_key(&from, id.trim_end_matches('#'));
-                self.findings.resources.insert(uri.clone(), at.clone());
+                let resource = Resource {
+                    address: at.clone(),
+                    nested: base.is_some(),
+                };
+                self.findings.resources.insert(uri.clone(), resource);
                 own = Some(uri);
             } else if base.is_none() {
                 for anchor in ["$anchor", "$dynamicAnchor"] {
@@ -243,6 +247,11 @@ impl Walk<'_> {
                 }
             }
             Err(why) => {
+                // Further documents may be plain JSON Schema, whose identifiers the compiler of validators knows.
+                let anchor = reference.starts_with('#') && !reference.starts_with("#/");
+                if is_meta_schema(reference) || (anchor && at.document > 0) {
+                    return;
+                }
                 if self.version == Version::V31 {
                     self.open.push((here, reference.clone()));
                 } else {
