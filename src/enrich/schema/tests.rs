@@ -1,5 +1,6 @@
 //! One table per sentence of the design: an exchange, and what is said about its two sides.
 
+mod bodies;
 mod security;
 mod styles;
 

@@ -100,6 +100,7 @@ fn number(text: &str) -> Option<Number> {
 }
 
 /// Collects decoded items and members into a value.
+#[derive(Clone, Copy)]
 pub(super) struct Assembly<'s> {
     pub(super) shape: &'s ValueShape,
     pub(super) decoding: Decoding,

@@ -12,7 +12,7 @@ use super::contract::{
     Body, Carrier, Contract, Credential, Media, Parameter, Response, Security, Status, Style,
 };
 use super::documents::{Address, Documents};
-use super::media::{is_json, media_type, specificity};
+use super::media::{encodings, is_json, media_type, specificity};
 use super::servers::{Site, sites};
 use super::shape::{ValueShape, shape_of};
 use super::validators::{Check, Compilers};
@@ -451,6 +451,7 @@ impl<'d> Builder<'d> {
                     .map(|at| self.shape(at))
                     .unwrap_or_default(),
                 check: schema_at.and_then(|at| self.check(&at, direction)),
+                encoding: encodings(object),
                 pointer: self.shown(&here),
             });
         }

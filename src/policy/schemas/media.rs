@@ -3,7 +3,11 @@
 //! Enters: `type/subtype; name=value`. Leaves: its parts and its rank among others. What a message states is compared in
 //! `enrich::schema`.
 
-use super::contract::Media;
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::contract::{Encoding, Media, Style};
 
 /// Whether a media type is JSON (RFC 8259, RFC 6839 section 3.1).
 #[must_use]
@@ -52,4 +56,35 @@ pub(super) fn specificity(media: &Media) -> (bool, bool, std::cmp::Reverse<usize
         &media.kind,
         &media.subtype,
     )
+}
+
+/// How the members of a form are written, as a media type object declares it.
+pub(super) fn encodings(media: &Value) -> BTreeMap<Box<str>, Encoding> {
+    let declared = media.get("encoding").and_then(Value::as_object);
+    declared
+        .into_iter()
+        .flatten()
+        .map(|(name, encoding)| {
+            let text = |member: &str| encoding.get(member).and_then(Value::as_str);
+            let content_types = text("contentType")
+                .into_iter()
+                .flat_map(|list| list.split(','))
+                .filter_map(|name| media_type(name.trim()))
+                .map(|(kind, subtype, _)| (kind, subtype))
+                .collect();
+            let style = match text("style") {
+                Some("form") => Some(Style::Form),
+                Some("spaceDelimited") => Some(Style::SpaceDelimited),
+                Some("pipeDelimited") => Some(Style::PipeDelimited),
+                Some("deepObject") => Some(Style::DeepObject),
+                _ => None,
+            };
+            let encoding = Encoding {
+                content_types,
+                style,
+                explode: encoding.get("explode").and_then(Value::as_bool),
+            };
+            (name.as_str().into(), encoding)
+        })
+        .collect()
 }
