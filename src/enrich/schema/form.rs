@@ -55,8 +55,11 @@ pub(super) fn urlencoded(
             }
             continue;
         }
-        if let Some(list) = delimited(&assembly, encoding, &name, raw) {
-            map.insert(name.into_owned(), list.ok_or(ENCODING)?);
+        if let Some(style) = delimiter(&media.shape, encoding, &name) {
+            let shape = media.shape.member(&name).unwrap_or(assembly.shape);
+            let below = Assembly { shape, ..assembly };
+            let list = below.list(super::parameters::split(style, raw));
+            map.insert(name.into_owned(), list.map_err(|_| ENCODING)?);
             continue;
         }
         put(&assembly, &mut map, name, value)?;
@@ -64,21 +67,12 @@ pub(super) fn urlencoded(
     Ok(Value::Object(map))
 }
 
-/// A list in one pair, where the encoding says that items do not stand apart.
-fn delimited(
-    assembly: &Assembly<'_>,
-    encoding: Option<&Encoding>,
-    name: &str,
-    raw: &str,
-) -> Option<Option<Value>> {
+/// How the items of a list share one pair, where the encoding says that they do not stand apart.
+fn delimiter(shape: &ValueShape, encoding: Option<&Encoding>, name: &str) -> Option<Style> {
     let encoding = encoding?;
-    let shape = assembly.shape.member(name)?;
     let style = encoding.style.unwrap_or(Style::Form);
-    if !shape.is_array() || encoding.explode.unwrap_or(style == Style::Form) {
-        return None;
-    }
-    let below = Assembly { shape, ..*assembly };
-    Some(below.list(super::parameters::split(style, raw)).ok())
+    let explode = encoding.explode.unwrap_or(style == Style::Form);
+    (!explode && shape.member(name)?.is_array()).then_some(style)
 }
 
 /// Adds a member: objects are written as JSON, everything else as text (OpenAPI 3.1.1 section 4.8.15.1.1).
@@ -220,13 +214,10 @@ fn parts<'b>(bytes: &'b [u8], boundary: &str) -> Result<Vec<Part<'b>>, Refusal> 
 }
 
 fn part(bytes: &[u8]) -> Option<Part<'_>> {
-    let (head, content) = match memchr::memmem::find(bytes, b"\r\n\r\n") {
-        Some(at) => (bytes.get(..at)?, bytes.get(at + 4..)?),
-        None => {
-            let at = memchr::memmem::find(bytes, b"\n\n")?;
-            (bytes.get(..at)?, bytes.get(at + 2..)?)
-        }
-    };
+    let (head, content) = [&b"\r\n\r\n"[..], b"\n\n"].iter().find_map(|blank| {
+        let at = memchr::memmem::find(bytes, blank)?;
+        Some((bytes.get(..at)?, bytes.get(at + blank.len()..)?))
+    })?;
     // The line break in front of a delimiter belongs to the delimiter.
     let content = content
         .strip_suffix(b"\r\n")

@@ -3,7 +3,7 @@
 //! Enters: documents of which the form is known. Leaves: one contract per declared operation, or problems of meaning: a
 //! path without its parameter, two templates that are one, a security scheme that is not declared.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -99,7 +99,7 @@ impl<'d> Builder<'d> {
         };
         let default_sites = self.sites(document.get("servers"), &root.member("servers"));
         let mut declared = Vec::new();
-        let mut canonical: BTreeMap<String, String> = BTreeMap::new();
+        let mut canonical: HashMap<(Method, String), &str> = HashMap::new();
         let paths = root.member("paths");
         let items = document.get("paths").and_then(Value::as_object);
         for (path, item) in items.into_iter().flatten() {
@@ -118,14 +118,7 @@ impl<'d> Builder<'d> {
                     continue;
                 }
             };
-            if let Some(first) = canonical.insert(template.canonical(), path.clone()) {
-                self.problems.hint(
-                    self.documents.place(&at),
-                    format!("this path is the same as {first:?}"),
-                    "names of parameters do not tell paths apart; merge the two",
-                );
-                continue;
-            }
+            let spelling = template.canonical();
             let layers = self.layers(&at, item);
             let item_sites = layers.get("servers").map_or_else(
                 || default_sites.clone(),
@@ -135,6 +128,18 @@ impl<'d> Builder<'d> {
                 let Some((at, operation)) = layers.get(name) else {
                     continue;
                 };
+                // Published descriptions spread the methods of one path over two spellings; only the same method twice
+                // leaves open which one is meant.
+                let tuple = (method, spelling.clone());
+                if let Some(first) = canonical.get(&tuple) {
+                    self.problems.hint(
+                        self.documents.place(&at),
+                        format!("this operation is the same as that of {first:?}"),
+                        "names of parameters do not tell paths apart; merge the two",
+                    );
+                    continue;
+                }
+                canonical.insert(tuple, path);
                 let sites = operation.get("servers").map_or_else(
                     || item_sites.clone(),
                     |servers| self.sites(Some(servers), &at.member("servers")),

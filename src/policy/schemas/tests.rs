@@ -76,7 +76,7 @@ components:
         "api.yaml#/info: an info object needs the member \"version\"",
         "api.yaml#/paths/~1a~1{id}~1{id}: parameter \"id\" stands in the path twice",
         "api.yaml#/paths/~1b~1{x}/get: path parameter \"x\" is not declared",
-        "api.yaml#/paths/~1b~1{y}: this path is the same as \"/b/{x}\"",
+        "api.yaml#/paths/~1b~1{y}/get: this operation is the same as that of \"/b/{x}\"",
         "api.yaml#/paths/~1c/get: path parameter \"z\" is not in the path",
         "api.yaml#/paths/~1c/get/parameters/1/schema/pattern: this is not a regular expression that can be compiled",
         "api.yaml#/paths/~1c/get/parameters/2: query parameter \"q\" is declared twice",
