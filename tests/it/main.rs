@@ -3,6 +3,7 @@
 mod bad_input;
 mod command;
 mod conformance_certificates;
+mod conformance_schema;
 mod conformance_tokens;
 mod corpora;
 mod crash;
