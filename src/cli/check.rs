@@ -1,5 +1,6 @@
 //! `gatewatch check`: validate a pipeline file and every file it names, without running anything.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
@@ -25,8 +26,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let counted = |number: usize, what: &str| {
             format!("{number} {what}{}", if number == 1 { "" } else { "s" })
         };
-        text += &format!(
-            "  zone {} ({}): {}, {}, {}\n",
+        let _ = writeln!(
+            text,
+            "  zone {} ({}): {}, {}, {}",
             zone.name,
             zone.id,
             counted(zone.operations.entries.len(), "operation"),

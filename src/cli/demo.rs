@@ -1,7 +1,8 @@
 //! `gatewatch demo`: everything on one machine, without a file or a server: traffic with known truth → pipeline →
 //! posture, with the reason for every label.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -86,8 +87,9 @@ fn labels(endpoints: &[Endpoint]) -> String {
     {
         let (without, with) = (endpoint.authentication.hits, endpoint.authentication.others);
         let operation = &endpoint.operation;
-        text += &format!(
-            "  {}  {} {}{}\n      {} of {} successful requests in 24 hours carried no session identifier\n",
+        let _ = writeln!(
+            text,
+            "  {}  {} {}{}\n      {} of {} successful requests in 24 hours carried no session identifier",
             endpoint.labels.join(", "),
             operation.method,
             operation.host,
@@ -106,30 +108,29 @@ fn insights(settings: &Settings) -> anyhow::Result<String> {
         .join(format!("gatewatch.{INSIGHTS}.ndjson"));
     let lines =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut open: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut open: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in lines.lines() {
         let event: Value = serde_json::from_str(line)?;
-        let read = |pointer: &str| {
+        let text = |pointer: &str| {
             event
                 .pointer(pointer)
                 .and_then(Value::as_str)
                 .unwrap_or_default()
                 .to_owned()
         };
-        let key = (
-            read("/data/finding_info/title"),
-            read("/data/resources/0/name"),
-        );
-        if event.get("type").and_then(Value::as_str) == Some("gatewatch.insight.opened") {
-            let requests = event.pointer("/data/evidences/0/data/matching_requests");
-            open.insert(key, requests.and_then(Value::as_u64).unwrap_or_default());
+        let operations = open.entry(text("/data/finding_info/title")).or_default();
+        if text("/type") == "gatewatch.insight.opened" {
+            operations.insert(text("/data/resources/0/name"));
         } else {
-            open.remove(&key);
+            operations.remove(&text("/data/resources/0/name"));
         }
     }
     let mut text = "\nWhat somebody should look at\n".to_owned();
-    for (title, operation) in open.keys() {
-        text += &format!("  {title}\n      {operation}\n");
+    for (title, operations) in open.iter().filter(|(_, operations)| !operations.is_empty()) {
+        let _ = writeln!(text, "  {title}");
+        for operation in operations {
+            let _ = writeln!(text, "      {operation}");
+        }
     }
     Ok(text)
 }
@@ -155,8 +156,7 @@ fn verdict(settings: &Settings, truth: &Truth, day: &Report) -> anyhow::Result<S
 fn difference(at: &str, expected: &Value, found: &Value) -> Option<String> {
     match (expected, found) {
         (Value::Object(left), Value::Object(right)) => {
-            let keys = left.keys().chain(right.keys());
-            keys.filter_map(|key| {
+            left.keys().chain(right.keys()).find_map(|key| {
                 let null = &Value::Null;
                 let (left, right) = (
                     left.get(key).unwrap_or(null),
@@ -164,7 +164,6 @@ fn difference(at: &str, expected: &Value, found: &Value) -> Option<String> {
                 );
                 difference(&format!("{at}/{key}"), left, right)
             })
-            .next()
         }
         (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
             let mut pairs = left.iter().zip(right).enumerate();

@@ -27,7 +27,11 @@ const CHUNK: usize = 1 << 18;
 /// Longest sleep while pacing, so that the output flows instead of coming in bursts.
 const PACE: Duration = Duration::from_millis(20);
 
-/// Arguments of `gatewatch generate`.
+/// Make synthetic traffic with known truth
+///
+/// Writes events in format `gatewatch`, one JSON object per line: good, expired and forged tokens, client certificates,
+/// requests against their schema, halves that travel apart, late and lost lines. On request also a pipeline that reads
+/// them, and the reports that it must give.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gatewatch generate --events 1000                       print a thousand exchanges
@@ -51,7 +55,7 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value_t = Span(DEFAULT_SPAN_SECONDS))]
     span: Span,
 
-    /// Event time of the first exchange (RFC 3339); the embedded certificates lapse and are revoked in the 40 hours after
+    /// Event time at which the traffic begins (RFC 3339); the embedded certificates lapse and are revoked in the 40 hours after
     /// the default, 2026-11-18T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = parse_start)]
     start: Option<EventTime>,

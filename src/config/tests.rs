@@ -20,7 +20,7 @@ fn a_small_file_gets_the_documented_defaults() {
         Some(Path::new("dir/traffic.ndjson"))
     );
     assert_eq!(settings.correlate.timeout, Duration::from_secs(30));
-    assert_eq!(settings.detect.every, Duration::from_secs(300));
+    assert_eq!(settings.detect.every, Duration::from_mins(5));
     assert_eq!(settings.detect.excluded_methods, ["OPTIONS", "HEAD"]);
     assert_eq!(settings.store, Path::new("dir/data"));
     assert_eq!(settings.publish, Path::new("dir/data/topics"));

@@ -36,23 +36,22 @@ fn step(
             Emission::Orphan => Seen::Orphan(offset),
         });
     };
-    match side {
-        'x' => join.pass(at(time), offset + 1, &mut emit),
-        _ => {
-            let side = if side == 'q' {
-                Side::Request
-            } else {
-                Side::Response
-            };
-            join.apply(
-                id,
-                side,
-                at(time),
-                id.as_bytes(),
-                (offset, offset + 1),
-                &mut emit,
-            );
-        }
+    if side == 'x' {
+        join.pass(at(time), offset + 1, &mut emit);
+    } else {
+        let side = if side == 'q' {
+            Side::Request
+        } else {
+            Side::Response
+        };
+        join.apply(
+            id,
+            side,
+            at(time),
+            id.as_bytes(),
+            (offset, offset + 1),
+            &mut emit,
+        );
     }
 }
 
@@ -173,24 +172,20 @@ fn a_rebuild_at_any_record_goes_on_like_the_original() {
         let state = original.state();
         let mut rebuilt = Correlator::new(limits, state.from, state.clock);
         let (mut scratch, mut expected) = (Vec::new(), Vec::new());
-        for offset in state.from..cut as u64 {
-            if state.closed.contains(&offset) {
+        for offset in usize::try_from(state.from).unwrap()..cut {
+            let position = offset as u64;
+            if state.closed.contains(&position) {
                 // A finished record still moved the clock.
-                rebuilt.pass(at(records[offset as usize].2), offset + 1, &mut |_| ());
+                rebuilt.pass(at(records[offset].2), position + 1, &mut |_| ());
             } else {
-                step(&mut rebuilt, offset, records[offset as usize], &mut scratch);
+                step(&mut rebuilt, position, records[offset], &mut scratch);
             }
         }
         let mut original = original;
         let mut seen = Vec::new();
-        for offset in cut as u64..60 {
-            step(
-                &mut original,
-                offset,
-                records[offset as usize],
-                &mut expected,
-            );
-            step(&mut rebuilt, offset, records[offset as usize], &mut seen);
+        for (offset, record) in (cut as u64..).zip(&records[cut..]) {
+            step(&mut original, offset, *record, &mut expected);
+            step(&mut rebuilt, offset, *record, &mut seen);
         }
         assert_eq!(seen, expected);
         assert_eq!(rebuilt.state().from, original.state().from);

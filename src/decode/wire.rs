@@ -129,6 +129,10 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    #[expect(
+        clippy::ptr_arg,
+        reason = "a clone of a borrowed name copies a pointer, not the text"
+    )]
     fn push(&mut self, name: &Cow<'a, str>, value: Cow<'a, str>) {
         if self.fields.len() < MAX_HEADERS {
             self.fields.push((name.clone(), value));

@@ -207,9 +207,9 @@ impl Evaluator {
         self.window_end = self.window_end.max(at);
         let end = self.window_end;
         self.operations.retain(|_, slidings| {
-            slidings
-                .iter_mut()
-                .for_each(|sliding| sliding.move_to(end, WINDOW_MINUTES));
+            for sliding in slidings.iter_mut() {
+                sliding.move_to(end, WINDOW_MINUTES);
+            }
             !slidings.iter().all(Sliding::is_empty)
         });
         let before = changes.len();

@@ -160,10 +160,6 @@ impl FlushBuilder {
     }
 
     /// Appends one row per entity and signal; only exchanges with a signal have any.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what `append` already worked out"
-    )]
     fn append_signals(
         &mut self,
         minute: i64,

@@ -5,10 +5,13 @@
 //! a value leaves this module.
 
 mod body;
+mod coding;
+mod form;
 mod json;
 mod parameters;
 mod security;
 mod text;
+mod xml;
 
 use std::borrow::Cow;
 use std::sync::Arc;

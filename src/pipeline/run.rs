@@ -306,7 +306,7 @@ fn judge_lines(
                 since_event = Stopwatch::start();
                 for line in &chunk.lines {
                     if let Some(too_long) = &line.too_long {
-                        partition.refuse(too_long, line.offset, line.end)
+                        partition.refuse(too_long, line.offset, line.end);
                     } else {
                         let payload = chunk.bytes.get(line.start..line.start + line.len);
                         partition.apply(payload.unwrap_or_default(), line.offset, line.end);

@@ -164,11 +164,11 @@ impl Stream {
         };
         if kind == Kind::Exchange {
             emitter.emit(&exchange, false);
-            join.pass(at, end, &mut |emission| emitter.lone(emission));
+            join.pass(at, end, &mut |emission| emitter.lone(&emission));
             return;
         }
         if counted && closed.contains(&offset) {
-            join.pass(at, end, &mut |emission| emitter.lone(emission));
+            join.pass(at, end, &mut |emission| emitter.lone(&emission));
             return;
         }
         key.clear();
@@ -193,7 +193,7 @@ impl Stream {
                         emitter.joined(half, second);
                     }
                 }
-                alone => emitter.lone(alone),
+                alone => emitter.lone(&alone),
             },
         );
     }
@@ -218,7 +218,7 @@ impl Stream {
             sink,
             counted: false,
         };
-        join.drain(&mut |emission| emitter.lone(emission));
+        join.drain(&mut |emission| emitter.lone(&emission));
     }
 
     fn decode<'a>(&self, payload: &'a [u8]) -> Result<Record<'a>, Reject> {
@@ -261,7 +261,7 @@ impl<S: Sink> Emitter<'_, S> {
     }
 
     /// A half that stays alone.
-    fn lone(&mut self, emission: Emission<'_>) {
+    fn lone(&mut self, emission: &Emission<'_>) {
         match emission {
             Emission::Unanswered(half) => {
                 if let Ok(record) = (self.adapter)(&half.payload, self.limits) {

@@ -177,14 +177,18 @@ impl Operations {
         };
         entry.canonical = entry.template.canonical();
         entry.declared = entry.template.declared();
-        let Some(routes) = self.sites.get_mut(entry.site) else {
+        let slot = self
+            .sites
+            .get_mut(entry.site)
+            .and_then(|site| site.methods.get_mut(entry.method as usize));
+        let Some(slot) = slot else {
             return false;
         };
-        let Some(router) = routes.methods.get_mut(entry.method as usize) else {
-            return false;
-        };
-        let router = router.get_or_insert_default();
-        if router.insert(&entry.template, number).is_some() {
+        if slot
+            .get_or_insert_default()
+            .insert(&entry.template, number)
+            .is_some()
+        {
             return true;
         }
         self.canonical

@@ -49,7 +49,7 @@ pub fn change(pipeline: &str, change: &Change) -> Event {
     }
 }
 
-fn envelope(pipeline: &str, kind: &str, id: &str, subject: &str, at: i64, data: Value) -> Value {
+fn envelope(pipeline: &str, kind: &str, id: &str, subject: &str, at: i64, data: &Value) -> Value {
     json!({
         "specversion": "1.0",
         "id": id,
@@ -99,7 +99,7 @@ fn label(pipeline: &str, change: &Change) -> Event {
         &id,
         &operation_id,
         change.at,
-        data,
+        &data,
     );
     Event {
         topic: super::LABELS,
@@ -167,7 +167,7 @@ fn insight(pipeline: &str, change: &Change, severity: Severity) -> Event {
         &id,
         &operation_id,
         change.at,
-        data,
+        &data,
     );
     Event {
         topic: super::INSIGHTS,

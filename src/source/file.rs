@@ -207,9 +207,8 @@ impl Input {
                 }
                 if replaced(path.as_deref(), inode, splitter.position()) {
                     return Ok(Some(false));
-                } else {
-                    std::thread::sleep(POLL)
                 }
+                std::thread::sleep(POLL);
             }
         });
         let last_words = match outcome {

@@ -47,7 +47,11 @@ impl Crowd {
         match posture {
             Posture::Open => anonymous(random),
             Posture::Mixed if random.per_mille(400) => anonymous(random),
-            Posture::Mixed | Posture::Guarded | Posture::Careless => self.member(seconds, random),
+            Posture::Mixed
+            | Posture::Guarded
+            | Posture::Careless
+            | Posture::Repaired
+            | Posture::Slipping => self.member(seconds, random),
             Posture::BearerOnly => {
                 let mut caller = nobody();
                 if random.per_mille(850)

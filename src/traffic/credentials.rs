@@ -264,6 +264,14 @@ impl Signer {
             TokenReason::AlgorithmMismatch,
             self.token(Key::Rsa, &other_hash, &now)?,
         );
+        // The confusion attack: an HMAC where the key set has a public key of that name.
+        let confused = format!(
+            "{}.{}.{}",
+            URL_SAFE_NO_PAD.encode(RSA_HEADER.replace("RS256", "HS256")),
+            URL_SAFE_NO_PAD.encode(&now),
+            URL_SAFE_NO_PAD.encode([7; 32])
+        );
+        add(TokenReason::AlgorithmMismatch, confused.into_bytes());
         let signed = self.token(Key::Ed, ED_HEADER, &now)?;
         add(
             TokenReason::BadSignature,

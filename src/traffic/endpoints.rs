@@ -22,6 +22,22 @@ pub(super) enum Posture {
     Certificate,
     /// Bank tokens in a cookie or header, or a session cookie.
     Bank,
+    /// Open until somebody noticed in the first quarter of the span, guarded since.
+    Repaired,
+    /// Guarded until a release in the last quarter of the span forgot it, mixed since.
+    Slipping,
+}
+
+impl Posture {
+    /// The posture after `elapsed` thousandths of the span.
+    pub(super) fn at(self, elapsed: u32) -> Self {
+        match self {
+            Self::Repaired if elapsed < 250 => Self::Open,
+            Self::Slipping if elapsed >= 750 => Self::Mixed,
+            Self::Repaired | Self::Slipping => Self::Guarded,
+            steady => steady,
+        }
+    }
 }
 
 /// How an exchange of the endpoint is judged against schemas.

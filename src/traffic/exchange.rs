@@ -17,6 +17,8 @@ use crate::model::{
 /// An endpoint with its texts parsed.
 #[derive(Debug)]
 pub(super) struct Prepared {
+    /// Place in the endpoints of the scenario.
+    index: usize,
     pub(super) endpoint: Endpoint,
     requests: Vec<(RequestCase, [Template; 3])>,
     admitted: Vec<(ResponseCase, Template)>,
@@ -38,13 +40,14 @@ pub(super) struct Draft {
 }
 
 impl Prepared {
-    pub(super) fn new(endpoint: &Endpoint) -> Self {
+    pub(super) fn new((index, endpoint): (usize, &Endpoint)) -> Self {
         let answer = |case: &ResponseCase| (*case, Template::parse(case.body));
         let request = |case: &RequestCase| {
             let texts = [case.path, case.query, case.body.unwrap_or_default()];
             (*case, texts.map(Template::parse))
         };
         Self {
+            index,
             endpoint: *endpoint,
             requests: endpoint.requests.iter().map(request).collect(),
             admitted: endpoint.admitted.iter().map(answer).collect(),
@@ -64,19 +67,20 @@ pub(super) struct Workshop {
 }
 
 impl Workshop {
-    /// Makes one exchange. `None` only for an endpoint without cases.
+    /// Makes one exchange after `elapsed` thousandths of the span. `None` only for an endpoint without cases.
     pub(super) fn make(
         &self,
-        index: usize,
         prepared: &Prepared,
         millis: i64,
+        elapsed: u32,
         random: &mut Random,
         draft: &mut Draft,
     ) -> Option<(Facts, Answer)> {
         let endpoint = &prepared.endpoint;
+        let posture = endpoint.posture.at(elapsed);
         let seconds = millis.div_euclid(1000);
         let (case, texts) = random.weighted(&prepared.requests, |(case, _)| case.weight)?;
-        let caller = self.crowd.caller(endpoint.posture, seconds, random);
+        let caller = self.crowd.caller(posture, seconds, random);
 
         draft.front.clear();
         if random.per_mille(970)
@@ -84,7 +88,7 @@ impl Workshop {
         {
             draft.front.extend_from_slice(client);
         }
-        let mtls = match endpoint.posture {
+        let mtls = match posture {
             Posture::Certificate => self.certificates.show(random, seconds, &mut draft.front),
             _ => show_finding(random, &mut draft.front),
         };
@@ -93,15 +97,19 @@ impl Workshop {
         let body_known = write_request(endpoint, case, texts, &caller, capture, random, draft);
 
         let facts = Facts {
-            endpoint: index,
+            endpoint: prepared.index,
             millis,
             mtls,
             ..judge(endpoint, case, &caller, capture, body_known)
         };
 
-        let welcome = match endpoint.posture {
+        let welcome = match posture {
             Posture::Open | Posture::Mixed => true,
-            Posture::Guarded | Posture::BearerOnly | Posture::Bank => caller.welcome,
+            Posture::Guarded
+            | Posture::BearerOnly
+            | Posture::Bank
+            | Posture::Repaired
+            | Posture::Slipping => caller.welcome,
             Posture::Careless => {
                 caller.welcome || (caller.token.is_some() && random.per_mille(300))
             }

@@ -75,6 +75,7 @@ pub struct Generator {
     scenario: Scenario,
     prepared: Vec<Prepared>,
     random: Random,
+    seed: u64,
     start: i64,
     span: i64,
     events: u64,
@@ -114,8 +115,14 @@ impl Generator {
                 clients,
             },
             scenario: scenario.clone(),
-            prepared: scenario.endpoints().iter().map(Prepared::new).collect(),
+            prepared: scenario
+                .endpoints()
+                .iter()
+                .enumerate()
+                .map(Prepared::new)
+                .collect(),
             random,
+            seed,
             start: start.millis(),
             span: i64::from(span_seconds) * 1000,
             events,
@@ -186,12 +193,13 @@ impl Generator {
         }
     }
 
-    /// Start of the exchange with this number: evenly spread, the remainder of the even step is drawn by the number itself so that it
-    /// is known beforehand.
+    /// Start of the exchange with this number: somewhere in its even share of the span. It depends on the number alone, so that
+    /// the newest one is known beforehand.
     fn millis_of(&self, number: u64) -> i64 {
-        let share = u128::from(number) * u128::from(self.span.unsigned_abs());
-        let even = share / u128::from(self.events.max(1));
-        self.start + i64::try_from(even).unwrap_or(0)
+        let place = Random::new(self.seed ^ number).below(1 << 16);
+        let shares = u128::from(number) << 16 | u128::from(place);
+        let millis = shares * u128::from(self.span.unsigned_abs()) / u128::from(self.events.max(1));
+        self.start + i64::try_from(millis >> 16).unwrap_or(0)
     }
 
     /// Makes the next exchange and sends its lines on their way.
@@ -209,15 +217,14 @@ impl Generator {
             .random
             .weighted(&self.prepared, |prepared| prepared.endpoint.weight);
         let Some(prepared) = prepared else { return };
-        let index = self
-            .prepared
-            .iter()
-            .position(|other| std::ptr::eq(other, prepared))
-            .unwrap_or(0);
-        let Some((facts, answer)) =
-            self.workshop
-                .make(index, prepared, millis, &mut self.random, &mut self.draft)
-        else {
+        let elapsed = (millis - self.start) * 1000 / self.span.max(1);
+        let Some((facts, answer)) = self.workshop.make(
+            prepared,
+            millis,
+            u32::try_from(elapsed).unwrap_or(0),
+            &mut self.random,
+            &mut self.draft,
+        ) else {
             return;
         };
         let zone = prepared.endpoint.zone;

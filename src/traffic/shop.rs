@@ -338,7 +338,7 @@ pub(super) const SHOP: &[Endpoint] = &[
         weight: 30,
         method: "PUT",
         template: "/api/v1/profile",
-        posture: Posture::Guarded,
+        posture: Posture::Slipping,
         requests: PROFILE,
         admitted: &[empty(970, 204), SERVER_ERROR],
         ..OPEN
@@ -456,6 +456,14 @@ pub(super) const SHOP: &[Endpoint] = &[
         posture: Posture::Guarded,
         requests: &[get(1, "/account/orders/<uuid>", "")],
         admitted: &[json(1, 200, "{}")],
+        ..OLD_SITE
+    },
+    Endpoint {
+        weight: 20,
+        template: "/account/export/{var1}",
+        posture: Posture::Repaired,
+        requests: &[get(1, "/account/export/<date>", "")],
+        admitted: &[json(1, 200, "[]")],
         ..OLD_SITE
     },
     Endpoint {

@@ -102,6 +102,14 @@ fn truth_adds_up() {
         }
         assert_eq!(total, truth.exchanges());
         assert_eq!(week["as_of"], "2026-11-19T15:59:00Z");
+        // What was repaired more than a day ago has no label any more; what slipped since has one.
+        let label = |template: &str| -> Value {
+            let all = week["endpoints"].as_array().unwrap();
+            let found = all.iter().find(|e| e["endpoint"] == template).unwrap();
+            found["labels"].clone()
+        };
+        assert_eq!(label("/account/export/{var1}"), Value::Array(Vec::new()));
+        assert_eq!(label("/api/v1/profile")[0], "cf-risk-mixed-auth");
         assert!(truth.exchanges() + truth.unzoned() > 19_000);
         // Every kind of finding is there to be found.
         let insights: BTreeSet<&str> = truth.insights().iter().map(|(kind, _)| *kind).collect();

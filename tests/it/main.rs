@@ -1,6 +1,15 @@
-//! The one integration binary: everything that needs only the public interface.
+//! The one integration binary: everything that needs only the public interface and the built command.
 
+mod bad_input;
+mod command;
 mod conformance_certificates;
+mod conformance_schema;
 mod conformance_tokens;
 mod corpora;
+mod crash;
+mod follow;
+mod house;
+mod privacy;
+mod quickstart;
+mod simulation;
 mod truth;

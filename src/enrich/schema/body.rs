@@ -4,10 +4,14 @@
 
 use std::borrow::Cow;
 
-use super::{Side, json};
+use serde_json::Value;
+
+use super::json::{self, Refusal};
+use super::text::{Preference, scalar};
+use super::{Side, coding, form, xml};
 use crate::model::{Headers, Location, ViolationClass};
 use crate::policy::schemas::contract::{Body, Media};
-use crate::policy::schemas::is_json;
+use crate::policy::schemas::{is_json, push_token};
 
 /// Judges the body of one side.
 pub(super) fn judge(body: &Body, headers: &Headers<'_>, bytes: Option<&[u8]>, side: &mut Side<'_>) {
@@ -46,9 +50,197 @@ pub(super) fn judge(body: &Body, headers: &Headers<'_>, bytes: Option<&[u8]>, si
             }
         }
     };
-    if is_json(&content_type) {
-        json_body(media, &content_type, bytes, side);
+    match coding::decoded(headers, bytes) {
+        coding::Decoded::Plain(bytes) => content(media, &content_type, bytes, side),
+        coding::Decoded::Unpacked(bytes) => content(media, &content_type, &bytes, side),
+        coding::Decoded::Broken => fault(
+            media,
+            ViolationClass::InvalidEncoding,
+            "the body must follow its content coding",
+            side,
+        ),
+        coding::Decoded::Unknown => side.skip(),
     }
+}
+
+/// What is known about the syntax of a media type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Syntax {
+    Json,
+    /// One JSON value a line.
+    Lines,
+    Urlencoded,
+    Multipart,
+    Xml,
+    Text,
+    /// Bytes without a syntax known here.
+    Opaque,
+}
+
+fn syntax(content_type: &str) -> Syntax {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let is = |name: &str| essence.eq_ignore_ascii_case(name);
+    let ends = |tail: &str| {
+        let at = essence.len().checked_sub(tail.len());
+        at.and_then(|at| essence.get(at..))
+            .is_some_and(|own| own.eq_ignore_ascii_case(tail))
+    };
+    let starts = |head: &str| {
+        essence
+            .get(..head.len())
+            .is_some_and(|own| own.eq_ignore_ascii_case(head))
+    };
+    if is_json(essence) {
+        Syntax::Json
+    } else if [
+        "ndjson",
+        "x-ndjson",
+        "jsonl",
+        "x-jsonlines",
+        "json-lines",
+        "json-seq",
+    ]
+    .iter()
+    .any(|name| starts("application/") && ends(&format!("/{name}")))
+    {
+        Syntax::Lines
+    } else if is("application/x-www-form-urlencoded") {
+        Syntax::Urlencoded
+    } else if is("multipart/form-data") {
+        Syntax::Multipart
+    } else if ends("/xml") || ends("+xml") {
+        Syntax::Xml
+    } else if starts("text/") {
+        Syntax::Text
+    } else {
+        Syntax::Opaque
+    }
+}
+
+/// Judges the bytes behind all codings.
+fn content(media: &Media, content_type: &str, bytes: &[u8], side: &mut Side<'_>) {
+    let syntax = syntax(content_type);
+    if syntax == Syntax::Opaque {
+        return;
+    }
+    // JSON between systems is UTF-8 (RFC 8259 section 8.1), of which ASCII is a part; texts in other encodings cannot
+    // be read here.
+    let charset = parameter(content_type, "charset");
+    let utf8 = charset
+        .is_none_or(|c| c.eq_ignore_ascii_case("utf-8") || c.eq_ignore_ascii_case("us-ascii"));
+    if !utf8 {
+        match syntax {
+            Syntax::Json | Syntax::Lines => fault(
+                media,
+                ViolationClass::InvalidEncoding,
+                "the body must be encoded in UTF-8",
+                side,
+            ),
+            _ => {}
+        }
+        return;
+    }
+    match syntax {
+        Syntax::Json => match json::parse(bytes) {
+            Ok(value) => judged(media, &value, side),
+            Err(refusal) => refused(media, refusal, side),
+        },
+        Syntax::Lines => lines(media, bytes, side),
+        Syntax::Urlencoded => tried(media, side, |preference, _| {
+            form::urlencoded(media, bytes, preference)
+        }),
+        Syntax::Multipart => {
+            let boundary = parameter(content_type, "boundary");
+            tried(media, side, |preference, side| {
+                form::multipart(media, boundary, bytes, preference, |name| {
+                    // A name that the encoding declares is known to the schema.
+                    let mut target = String::new();
+                    push_token(&mut target, name);
+                    side.add(
+                        Location::Body,
+                        ViolationClass::UnsupportedMediaType,
+                        Cow::Owned(target),
+                        || format!("{}/encoding", media.pointer),
+                        || "the part must have a declared media type".into(),
+                    );
+                })
+            });
+        }
+        Syntax::Xml => tried(media, side, |preference, _| {
+            xml::parse(bytes, &media.shape, preference)
+        }),
+        Syntax::Text => match std::str::from_utf8(bytes) {
+            Ok(_) if media.shape.any_text || media.check.is_none() => {}
+            Ok(text) => tried(media, side, |preference, _| {
+                Ok(scalar(Cow::Borrowed(text), &media.shape, preference))
+            }),
+            Err(_) => fault(
+                media,
+                ViolationClass::InvalidEncoding,
+                "the body must be encoded in UTF-8",
+                side,
+            ),
+        },
+        Syntax::Opaque => {}
+    }
+}
+
+/// Judges a value made from texts; when the texts could be several values, one that conforms is enough.
+fn tried(
+    media: &Media,
+    side: &mut Side<'_>,
+    make: impl Fn(Preference, &mut Side<'_>) -> Result<Value, Refusal>,
+) {
+    let mut first = None;
+    for preference in [Preference::Typed, Preference::Text] {
+        let value = match make(preference, side) {
+            Ok(value) => value,
+            Err(refusal) => return refused(media, refusal, side),
+        };
+        if media
+            .check
+            .as_ref()
+            .is_none_or(|check| check.accepts(&value))
+        {
+            return;
+        }
+        if first.as_ref() == Some(&value) {
+            break;
+        }
+        first.get_or_insert(value);
+    }
+    if let Some(value) = first {
+        judged(media, &value, side);
+    }
+}
+
+/// One JSON value a line: each is judged, or all of them as the list that the schema describes.
+fn lines(media: &Media, bytes: &[u8], side: &mut Side<'_>) {
+    let mut list = Vec::new();
+    // A record separator starts each text of a JSON sequence (RFC 7464 section 2.2).
+    for line in bytes.split(|byte| matches!(byte, b'\n' | 0x1E)) {
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            continue;
+        }
+        match json::parse(line) {
+            Ok(value) => list.push(value),
+            Err(refusal) => return refused(media, refusal, side),
+        }
+    }
+    if media.shape.is_array() {
+        return judged(media, &Value::Array(list), side);
+    }
+    for value in &list {
+        judged(media, value, side);
+        if side.room() == 0 {
+            return;
+        }
+    }
+}
+
+fn refused(media: &Media, (class, detail): Refusal, side: &mut Side<'_>) {
+    fault(media, class, detail, side);
 }
 
 fn unsupported(body: &Body, side: &mut Side<'_>) {
@@ -120,26 +312,7 @@ fn fault(media: &Media, class: ViolationClass, detail: &'static str, side: &mut 
     );
 }
 
-fn json_body(media: &Media, content_type: &str, bytes: &[u8], side: &mut Side<'_>) {
-    // JSON between systems is UTF-8 (RFC 8259 section 8.1); ASCII is a part of it.
-    let charset = parameter(content_type, "charset");
-    if charset
-        .is_some_and(|c| !c.eq_ignore_ascii_case("utf-8") && !c.eq_ignore_ascii_case("us-ascii"))
-    {
-        return fault(
-            media,
-            ViolationClass::InvalidEncoding,
-            "the body must be encoded in UTF-8",
-            side,
-        );
-    }
-    match json::parse(bytes) {
-        Ok(value) => value_of_body(media, &value, side),
-        Err((class, detail)) => fault(media, class, detail, side),
-    }
-}
-
-fn value_of_body(media: &Media, value: &serde_json::Value, side: &mut Side<'_>) {
+fn judged(media: &Media, value: &Value, side: &mut Side<'_>) {
     let Some(check) = &media.check else {
         return;
     };

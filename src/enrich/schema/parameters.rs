@@ -443,7 +443,7 @@ fn in_pairs(parameter: &Parameter, pairs: Pairs<'_>, side: &mut Side<'_>) -> boo
 }
 
 /// Splits raw text at the delimiter of a style, also where the delimiter is escaped, as it must be on the wire.
-fn split(style: Style, raw: &str) -> impl Iterator<Item = &str> {
+pub(super) fn split(style: Style, raw: &str) -> impl Iterator<Item = &str> {
     let delimiters: &'static [&'static str] = match style {
         Style::SpaceDelimited => &["%20", "+", " "],
         Style::PipeDelimited => &["%7C", "%7c", "|"],

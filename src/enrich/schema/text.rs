@@ -100,6 +100,7 @@ fn number(text: &str) -> Option<Number> {
 }
 
 /// Collects decoded items and members into a value.
+#[derive(Clone, Copy)]
 pub(super) struct Assembly<'s> {
     pub(super) shape: &'s ValueShape,
     pub(super) decoding: Decoding,
@@ -127,20 +128,6 @@ impl Assembly<'_> {
             list.clear();
         }
         Ok(Value::Array(list))
-    }
-
-    /// An object of raw names and values.
-    pub(super) fn object<'r>(
-        &self,
-        members: impl Iterator<Item = (&'r str, &'r str)>,
-    ) -> Result<Value, BadEncoding> {
-        let mut map = Map::new();
-        for (name, raw) in members {
-            let name = self.decoding.decode(name)?;
-            let text = self.decoding.decode(raw)?;
-            self.put(&mut map, name, text);
-        }
-        Ok(Value::Object(map))
     }
 
     /// Adds a member; a repeated one makes a list.

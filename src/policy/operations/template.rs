@@ -8,6 +8,9 @@ use std::fmt::Write as _;
 
 use crate::policy::path::normalise_literal;
 
+/// Segments that a template may have; the router descends one level per segment.
+const MAX_SEGMENTS: usize = 256;
+
 /// One parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -56,6 +59,11 @@ impl Template {
                 _ => {}
             }
             segments.push(parse_segment(part, &mut names)?);
+        }
+        if segments.len() > MAX_SEGMENTS {
+            return Err(format!(
+                "a path template has at most {MAX_SEGMENTS} segments"
+            ));
         }
         for (at, name) in names.iter().enumerate() {
             if names.iter().take(at).any(|earlier| earlier == name) {

@@ -3,7 +3,7 @@
 //! Enters: documents of which the form is known. Leaves: one contract per declared operation, or problems of meaning: a
 //! path without its parameter, two templates that are one, a security scheme that is not declared.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -12,9 +12,11 @@ use super::contract::{
     Body, Carrier, Contract, Credential, Media, Parameter, Response, Security, Status, Style,
 };
 use super::documents::{Address, Documents};
+use super::media::{encodings, is_json, media_type, specificity};
 use super::servers::{Site, sites};
 use super::shape::{ValueShape, shape_of};
 use super::validators::{Check, Compilers};
+use super::walk::Findings;
 use crate::model::{Direction, Location, Method, Problems};
 use crate::policy::operations::Template;
 
@@ -46,11 +48,12 @@ pub struct Declared {
 }
 
 pub(super) struct Builder<'d> {
-    pub(super) documents: &'d Documents,
+    documents: &'d Documents,
     /// Missing when the form has problems: then only further problems are looked for.
-    pub(super) compilers: Option<Compilers<'d>>,
-    pub(super) problems: &'d mut Problems,
-    pub(super) undeclared_parameters: bool,
+    compilers: Option<Compilers<'d>>,
+    problems: &'d mut Problems,
+    findings: &'d Findings,
+    undeclared_parameters: bool,
     checks: HashMap<(Address, Direction), Option<Arc<Check>>>,
     shapes: HashMap<Address, Arc<ValueShape>>,
 }
@@ -69,12 +72,14 @@ impl<'v> Layers<'v> {
 impl<'d> Builder<'d> {
     pub(super) fn new(
         documents: &'d Documents,
+        findings: &'d Findings,
         compilers: Option<Compilers<'d>>,
         undeclared_parameters: bool,
         problems: &'d mut Problems,
     ) -> Self {
         Self {
             documents,
+            findings,
             compilers,
             problems,
             undeclared_parameters,
@@ -94,7 +99,7 @@ impl<'d> Builder<'d> {
         };
         let default_sites = self.sites(document.get("servers"), &root.member("servers"));
         let mut declared = Vec::new();
-        let mut canonical: BTreeMap<String, String> = BTreeMap::new();
+        let mut canonical: HashMap<(Method, String), &str> = HashMap::new();
         let paths = root.member("paths");
         let items = document.get("paths").and_then(Value::as_object);
         for (path, item) in items.into_iter().flatten() {
@@ -113,14 +118,7 @@ impl<'d> Builder<'d> {
                     continue;
                 }
             };
-            if let Some(first) = canonical.insert(template.canonical(), path.clone()) {
-                self.problems.hint(
-                    self.documents.place(&at),
-                    format!("this path is the same as {first:?}"),
-                    "names of parameters do not tell paths apart; merge the two",
-                );
-                continue;
-            }
+            let spelling = template.canonical();
             let layers = self.layers(&at, item);
             let item_sites = layers.get("servers").map_or_else(
                 || default_sites.clone(),
@@ -130,6 +128,18 @@ impl<'d> Builder<'d> {
                 let Some((at, operation)) = layers.get(name) else {
                     continue;
                 };
+                // Published descriptions spread the methods of one path over two spellings; only the same method twice
+                // leaves open which one is meant.
+                let tuple = (method, spelling.clone());
+                if let Some(first) = canonical.get(&tuple) {
+                    self.problems.hint(
+                        self.documents.place(&at),
+                        format!("this operation is the same as that of {first:?}"),
+                        "names of parameters do not tell paths apart; merge the two",
+                    );
+                    continue;
+                }
+                canonical.insert(tuple, path);
                 let sites = operation.get("servers").map_or_else(
                     || item_sites.clone(),
                     |servers| self.sites(Some(servers), &at.member("servers")),
@@ -199,18 +209,7 @@ impl<'d> Builder<'d> {
         }
         parameters.retain(|inherited| !own.iter().any(|p| same(p, inherited)));
         parameters.append(&mut own);
-        for name in &template.names {
-            let declared = parameters
-                .iter()
-                .any(|p| p.location == Location::Path && p.name == *name);
-            if !declared {
-                self.problems.hint(
-                    self.documents.place(at),
-                    format!("path parameter {name:?} is not declared"),
-                    "add a parameter of this name with `in: path`",
-                );
-            }
-        }
+        self.variables(template, &mut parameters, at);
         // Content-Type, Accept and Authorization are described elsewhere (OpenAPI 3.1.1 section 4.8.12.1).
         parameters.retain(|p| {
             p.location != Location::Header
@@ -255,6 +254,38 @@ impl<'d> Builder<'d> {
         }
     }
 
+    /// Ties path parameters to the variables of the template: by name, and what is left on both sides in order, since
+    /// documents that call a variable by two names are common and clear.
+    fn variables(&mut self, template: &Template, parameters: &mut Vec<Parameter>, at: &Address) {
+        let mut unnamed: Vec<usize> = (0..template.names.len())
+            .filter(|number| !parameters.iter().any(|p| p.variable == *number))
+            .rev()
+            .collect();
+        parameters.retain_mut(|parameter| {
+            if parameter.location != Location::Path || parameter.variable != usize::MAX {
+                return true;
+            }
+            if let Some(number) = unnamed.pop() {
+                parameter.variable = number;
+                return true;
+            }
+            self.problems.hint(
+                self.documents.place(at),
+                format!("path parameter {:?} is not in the path", parameter.name),
+                "check its spelling against the template",
+            );
+            false
+        });
+        for number in unnamed.into_iter().rev() {
+            let name = template.names.get(number).map_or("", |name| name);
+            self.problems.hint(
+                self.documents.place(at),
+                format!("path parameter {name:?} is not declared"),
+                "add a parameter of this name with `in: path`",
+            );
+        }
+    }
+
     fn parameters(
         &mut self,
         list: &'d Value,
@@ -269,14 +300,6 @@ impl<'d> Builder<'d> {
             let Some(parameter) = self.parameter(value, &here, template) else {
                 continue;
             };
-            if parameter.location == Location::Path && parameter.variable == usize::MAX {
-                self.problems.hint(
-                    self.documents.place(&at.item(index)),
-                    format!("path parameter {:?} is not in the path", parameter.name),
-                    "check its spelling against the template",
-                );
-                continue;
-            }
             if found.iter().any(|p| same(p, &parameter)) {
                 self.problems.add(
                     self.documents.place(&at.item(index)),
@@ -393,7 +416,8 @@ impl<'d> Builder<'d> {
             None
         } else {
             let shown = self.documents.shown(&at);
-            match compilers.compile(&self.documents.uri(&at), shown.into(), direction) {
+            let uri = self.findings.uri(self.documents, &at);
+            match compilers.compile(&uri, shown.into(), direction) {
                 Ok(check) => Some(Arc::new(check)),
                 Err(why) => {
                     self.problems.add(
@@ -432,6 +456,7 @@ impl<'d> Builder<'d> {
                     .map(|at| self.shape(at))
                     .unwrap_or_default(),
                 check: schema_at.and_then(|at| self.check(&at, direction)),
+                encoding: encodings(object),
                 pointer: self.shown(&here),
             });
         }
@@ -476,7 +501,11 @@ impl<'d> Builder<'d> {
         document: &'d Value,
     ) -> Security {
         let mut alternatives = Vec::new();
-        let list = value.and_then(Value::as_array);
+        // A document that declares no scheme at all leaves the requirements to something else.
+        let list = document
+            .pointer("/components/securitySchemes")
+            .and(value)
+            .and_then(Value::as_array);
         for (index, requirement) in list.into_iter().flatten().enumerate() {
             let mut credentials = Vec::new();
             for name in requirement.as_object().into_iter().flat_map(Map::keys) {
@@ -567,53 +596,4 @@ fn carrier(scheme: &Value) -> Option<Carrier> {
         "mutualTLS" => Carrier::Certificate,
         _ => return None,
     })
-}
-
-/// Whether a media type is JSON (RFC 8259, RFC 6839 section 3.1).
-#[must_use]
-pub fn is_json(media: &str) -> bool {
-    let essence = media.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-        || essence.eq_ignore_ascii_case("text/json")
-        || essence
-            .get(essence.len().saturating_sub(5)..)
-            .is_some_and(|tail| tail.eq_ignore_ascii_case("+json"))
-}
-
-type MediaName = (Box<str>, Box<str>, Vec<(Box<str>, Box<str>)>);
-
-/// Takes `type/subtype; name=value` apart (RFC 9110 section 8.3.1).
-fn media_type(name: &str) -> Option<MediaName> {
-    let mut parts = name.split(';');
-    let (kind, subtype) = match parts.next()?.trim() {
-        "*" => ("*", "*"),
-        essence => essence.split_once('/')?,
-    };
-    if kind.is_empty() || subtype.is_empty() {
-        return None;
-    }
-    let parameters = parts
-        .filter_map(|part| part.trim().split_once('='))
-        .map(|(name, value)| {
-            (
-                name.trim().to_ascii_lowercase().into(),
-                value.trim().trim_matches('"').into(),
-            )
-        })
-        .collect();
-    Some((
-        kind.to_ascii_lowercase().into(),
-        subtype.to_ascii_lowercase().into(),
-        parameters,
-    ))
-}
-
-fn specificity(media: &Media) -> (bool, bool, std::cmp::Reverse<usize>, &str, &str) {
-    (
-        &*media.kind == "*",
-        media.subtype.starts_with('*'),
-        std::cmp::Reverse(media.parameters.len()),
-        &media.kind,
-        &media.subtype,
-    )
 }

@@ -2,6 +2,7 @@
 //!
 //! Data only, ready to judge with; made by `build`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::shape::ValueShape;
@@ -97,8 +98,21 @@ pub struct Media {
     pub check: Option<Arc<Check>>,
     /// Types of the value, for texts.
     pub shape: Arc<ValueShape>,
+    /// How members of a form are written, where the declaration says so.
+    pub encoding: BTreeMap<Box<str>, Encoding>,
     /// Pointer of the media type object.
     pub pointer: Arc<str>,
+}
+
+/// How one member of a form is written (OpenAPI 3.1.1 section 4.8.15).
+#[derive(Debug, Default)]
+pub struct Encoding {
+    /// Media types that a part may have, lower case, `*` = any; empty = not declared.
+    pub content_types: Vec<(Box<str>, Box<str>)>,
+    /// Serialization; `None` = not declared.
+    pub style: Option<Style>,
+    /// Whether items stand apart; `None` = not declared.
+    pub explode: Option<bool>,
 }
 
 /// Statuses that a response is declared for.

@@ -5,8 +5,9 @@
 //! Schema validator knows. OpenAPI 3.0 becomes draft 4 (boolean `exclusiveMinimum`, siblings of `$ref` ignored), 3.1
 //! stays draft 2020-12.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::discriminator::condition;
 use super::documents::{Address, Documents};
 use super::grammar::{KEYWORDS, Keyword, Version};
 use super::walk::Findings;
@@ -26,6 +27,8 @@ const DROPPED: [&str; 4] = ["description", "title", "example", "externalDocs"];
 /// One tree per document for one direction, and whether the other direction needs other trees.
 pub(super) struct Converted {
     pub(super) trees: Vec<Value>,
+    /// Resources that stand for discriminators: URI, schema, address of the discriminator.
+    pub(super) conditions: Vec<(String, Value, Address)>,
     pub(super) depends_on_direction: bool,
 }
 
@@ -42,6 +45,7 @@ pub(super) fn convert(
         findings,
         direction,
         depends_on_direction: false,
+        conditions: Vec::new(),
     };
     for root in &findings.roots {
         let (Some(original), Some(copy)) = (
@@ -52,10 +56,11 @@ pub(super) fn convert(
         ) else {
             continue;
         };
-        conversion.schema(copy, original, root.document, false, &[]);
+        conversion.schema(copy, original, root, false, &[]);
     }
     Converted {
         trees,
+        conditions: conversion.conditions,
         depends_on_direction: conversion.depends_on_direction,
     }
 }
@@ -66,6 +71,7 @@ struct Conversion<'d> {
     findings: &'d Findings,
     direction: Direction,
     depends_on_direction: bool,
+    conditions: Vec<(String, Value, Address)>,
 }
 
 impl<'d> Conversion<'d> {
@@ -75,7 +81,7 @@ impl<'d> Conversion<'d> {
         &mut self,
         copy: &mut Value,
         original: &'d Value,
-        document: usize,
+        at: &Address,
         embedded: bool,
         outer: &[&'d Value],
     ) {
@@ -85,18 +91,24 @@ impl<'d> Conversion<'d> {
         for name in DROPPED {
             map.remove(name);
         }
+        let document = at.document;
         let embedded = embedded || (self.version == Version::V31 && source.contains_key("$id"));
         match self.version {
             Version::V30 => {
-                if let Some(reference) = map.get("$ref").cloned() {
-                    map.clear();
-                    map.insert("$ref".into(), reference);
+                if map.contains_key("$ref") {
+                    // Its siblings have no meaning, except that other references may lead to them.
+                    self.reference(map, document);
+                    return;
                 }
-                // Draft 4 would read these as identifiers; in OpenAPI 3.0 they mean nothing.
-                for name in ["id", "$schema", "$id"] {
-                    map.remove(name);
+                // Draft 4 would read these as identifiers; in OpenAPI 3.0 they mean nothing. A further document may be
+                // plain JSON Schema, where they do.
+                if document == 0 {
+                    for name in ["id", "$schema", "$id"] {
+                        map.remove(name);
+                    }
                 }
                 nullable(map);
+                self.discriminator(map, source, at);
             }
             Version::V31 => {
                 if let Some(Value::String(dialect)) = map.get("$schema")
@@ -122,21 +134,24 @@ impl<'d> Conversion<'d> {
             });
             match keyword.map(|(_, keyword, _)| keyword) {
                 Some(Keyword::Schema | Keyword::SchemaOrBool) => {
-                    self.schema(member, below, document, embedded, &[]);
+                    self.schema(member, below, &at.member(name), embedded, &[]);
                 }
                 Some(Keyword::Schemas) => {
                     let outer: &[&Value] = if name == "allOf" { &around } else { &[] };
                     if let (Value::Array(items), Value::Array(originals)) = (member, below) {
-                        for (item, original) in items.iter_mut().zip(originals) {
-                            self.schema(item, original, document, embedded, outer);
+                        let here = at.member(name);
+                        for (index, (item, original)) in items.iter_mut().zip(originals).enumerate()
+                        {
+                            self.schema(item, original, &here.item(index), embedded, outer);
                         }
                     }
                 }
                 Some(Keyword::SchemaMap | Keyword::PatternMap) => {
                     if let (Value::Object(members), Value::Object(originals)) = (member, below) {
+                        let here = at.member(name);
                         for (key, schema) in members.iter_mut() {
                             if let Some(original) = originals.get(key) {
-                                self.schema(schema, original, document, embedded, &[]);
+                                self.schema(schema, original, &here.member(key), embedded, &[]);
                             }
                         }
                     }
@@ -144,6 +159,35 @@ impl<'d> Conversion<'d> {
                 _ => {}
             }
         }
+    }
+
+    /// Replaces alternatives by what their discriminator selects, or adds what it asks for.
+    fn discriminator(
+        &mut self,
+        map: &mut Map<String, Value>,
+        source: &Map<String, Value>,
+        at: &Address,
+    ) {
+        // A schema that was reached twice is converted already.
+        if map.remove("discriminator").is_none() {
+            return;
+        }
+        let Some(condition) = condition(self.documents, source, at) else {
+            return;
+        };
+        if condition.replaces {
+            map.remove("oneOf");
+            map.remove("anyOf");
+        }
+        let uri = format!("gatewatch:/discriminator/{}", self.conditions.len());
+        let parts = map
+            .entry("allOf")
+            .or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(parts) = parts {
+            parts.push(json!({ "$ref": uri }));
+        }
+        self.conditions
+            .push((uri, condition.schema, at.member("discriminator")));
     }
 
     /// Writes references to other documents and to anchors as URIs that the validators know.
@@ -161,14 +205,14 @@ impl<'d> Conversion<'d> {
                         document,
                         pointer: pointer.clone(),
                     })
-            } else if uri.is_empty() {
+            } else if uri.is_empty() && self.findings.resources.is_empty() {
                 None
             } else {
                 self.documents.resolve(document, reference).ok()
             };
             if let Some(target) = target {
                 // Within one resource a dynamic reference means the same as a static one.
-                let uri = self.documents.uri(&target);
+                let uri = self.findings.uri(self.documents, &target);
                 map.remove(name);
                 map.insert("$ref".into(), Value::String(uri));
             }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::dialect::FORMAT;
 use super::documents::push_token;
-use super::validators::{Check, Sources};
+use super::validators::{Check, Source, Sources};
 use crate::model::ViolationClass;
 
 /// Longest text taken over from a schema, characters.
@@ -54,7 +54,8 @@ impl Sources {
             None => fragment.into_owned(),
         };
         match self.0.get(source) {
-            Some(shown) => format!("{shown}{fragment}"),
+            Some(Source::Prefix(shown)) => format!("{shown}{fragment}"),
+            Some(Source::Whole(shown)) => shown.clone(),
             None => format!("{source}#{fragment}"),
         }
     }
@@ -102,24 +103,24 @@ fn findings(error: &ValidationError<'_>, pointer: &str, each: &mut impl FnMut(Fi
             "items must differ from one another".into(),
         ),
         kind => {
-            let class = class_of_alternatives(kind).unwrap_or(ViolationClass::ConstraintViolation);
+            let class = class_of_alternatives(error).unwrap_or(ViolationClass::ConstraintViolation);
             finding(class, target, detail(kind));
         }
     }
 }
 
 /// Alternatives that all fail by type alone fail by type.
-fn class_of_alternatives(kind: &ValidationErrorKind) -> Option<ViolationClass> {
+fn class_of_alternatives(error: &ValidationError<'_>) -> Option<ViolationClass> {
     let (ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }) =
-        kind
+        error.kind()
     else {
         return None;
     };
     let by_type = |errors: &Vec<ValidationError<'static>>| {
         !errors.is_empty()
-            && errors.iter().all(|error| {
-                error.instance_path().is_empty()
-                    && matches!(error.kind(), ValidationErrorKind::Type { .. })
+            && errors.iter().all(|inner| {
+                inner.instance_path() == error.instance_path()
+                    && matches!(inner.kind(), ValidationErrorKind::Type { .. })
             })
     };
     (!context.is_empty() && context.iter().all(by_type)).then_some(ViolationClass::InvalidType)

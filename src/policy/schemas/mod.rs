@@ -6,19 +6,22 @@
 mod build;
 pub mod contract;
 mod dialect;
+mod discriminator;
 mod documents;
 mod errors;
 mod grammar;
 mod load;
+mod media;
 mod servers;
 mod shape;
 mod strict;
 mod validators;
 mod walk;
 
-pub use build::{Declared, is_json};
+pub use build::Declared;
 pub use documents::{external_references, push_token};
 pub use errors::Finding;
+pub use media::is_json;
 pub use servers::Site;
 pub use shape::{Types, ValueShape};
 pub use validators::Check;
@@ -61,6 +64,7 @@ pub(super) fn compile(object: &SchemaObject, problems: &mut Problems) -> Option<
         .map(|trees| Compilers::new(trees, object.formats, &patterns));
     let mut builder = Builder::new(
         &documents,
+        &findings,
         compilers,
         object.undeclared_parameters,
         problems,

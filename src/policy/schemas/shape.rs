@@ -99,6 +99,19 @@ pub struct ValueShape {
     pub other: Option<Arc<ValueShape>>,
     /// Whether every text conforms, so that nothing is left to check.
     pub any_text: bool,
+    /// How the value is written in XML.
+    pub xml: Xml,
+}
+
+/// The XML object of a schema (OpenAPI 3.1.1 section 4.8.26), without namespaces: names are compared by local part.
+#[derive(Clone, Debug, Default)]
+pub struct Xml {
+    /// Name of the element or attribute; `None` = that of the member.
+    pub name: Option<Box<str>>,
+    /// Whether the value is an attribute.
+    pub attribute: bool,
+    /// Whether the items of a list stand inside an element of their own.
+    pub wrapped: bool,
 }
 
 impl Default for ValueShape {
@@ -109,6 +122,7 @@ impl Default for ValueShape {
             members: BTreeMap::new(),
             other: None,
             any_text: false,
+            xml: Xml::default(),
         }
     }
 }
@@ -178,6 +192,14 @@ impl Reader<'_> {
             self.merge(&target, shape, depth, hops);
         }
         shape.types = shape.types.and(own_types(map));
+        if let Some(xml) = map.get("xml") {
+            let flag = |name: &str| xml.get(name) == Some(&Value::Bool(true));
+            shape.xml = Xml {
+                name: xml.get("name").and_then(Value::as_str).map(Into::into),
+                attribute: flag("attribute"),
+                wrapped: flag("wrapped"),
+            };
+        }
         if let Some(Value::Array(parts)) = map.get("allOf") {
             let here = at.member("allOf");
             for index in 0..parts.len() {

@@ -3,15 +3,16 @@
 //! Enters: the converted trees. Leaves: [`Check`]s. How an error becomes a violation is in `errors`.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use jsonschema::{Draft, Keyword, PatternOptions, Registry, ValidationError, Validator};
 use serde_json::{Map, Value, json};
 
-use super::dialect::{FORMAT, convert};
+use super::dialect::{Converted, FORMAT, convert};
 use super::documents::{Address, Documents};
 use super::grammar::Version;
-use super::walk::Findings;
+use super::walk::{Findings, Resource};
 use crate::model::{Direction, Problems};
 
 /// Steps that a pattern with look-around may take per value. Other patterns run in linear time and need no limit.
@@ -37,9 +38,18 @@ impl Check {
     }
 }
 
-/// URIs of documents and embedded resources → what verdicts show in front of the pointer.
+/// URIs of documents and embedded resources → what verdicts show.
 #[derive(Debug, Default)]
-pub(super) struct Sources(pub(super) HashMap<String, String>);
+pub(super) struct Sources(pub(super) HashMap<String, Source>);
+
+/// What verdicts show for a place in one resource.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// This in front of the pointer.
+    Prefix(String),
+    /// This instead of any pointer.
+    Whole(String),
+}
 
 /// Patterns compiled so far, shared by all schemas of a description.
 #[derive(Debug, Default)]
@@ -85,7 +95,7 @@ impl Trees {
             Version::V30 => Draft::Draft4,
             Version::V31 => dialect_of(documents),
         };
-        let mut index = |trees: Vec<Value>| match index(documents, findings, draft, trees) {
+        let mut index = |converted: Converted| match index(documents, findings, draft, converted) {
             Ok(registry) => Some(registry),
             Err(error) => {
                 let root = documents.all.first().map_or("", |d| d.name.as_str());
@@ -99,7 +109,7 @@ impl Trees {
         let request = convert(documents, version, findings, Direction::Request);
         let response = if request.depends_on_direction {
             let response = convert(documents, version, findings, Direction::Response);
-            Some(index(response.trees)?)
+            Some(index(response)?)
         } else {
             None
         };
@@ -109,15 +119,24 @@ impl Trees {
                 document: number,
                 pointer: String::new(),
             };
+            sources.0.insert(
+                documents.base_uri(number),
+                Source::Prefix(documents.shown(&root)),
+            );
+        }
+        for (uri, resource) in &findings.resources {
+            sources.0.insert(
+                uri.clone(),
+                Source::Prefix(documents.shown(&resource.address)),
+            );
+        }
+        for (uri, _, address) in &request.conditions {
             sources
                 .0
-                .insert(documents.base_uri(number), documents.shown(&root));
-        }
-        for (uri, address) in &findings.resources {
-            sources.0.insert(uri.clone(), documents.shown(address));
+                .insert(uri.clone(), Source::Whole(documents.shown(address)));
         }
         Some(Self {
-            request: index(request.trees)?,
+            request: index(request)?,
             response,
             draft,
             sources: Arc::new(sources),
@@ -138,25 +157,43 @@ fn dialect_of(documents: &Documents) -> Draft {
     }
 }
 
+/// Meta-schemas that documents refer to when they describe schemas.
+const META_SCHEMAS: [&str; 5] = [
+    "http://json-schema.org/draft-04/schema",
+    "http://json-schema.org/draft-06/schema",
+    "http://json-schema.org/draft-07/schema",
+    "https://json-schema.org/draft/2019-09/schema",
+    "https://json-schema.org/draft/2020-12/schema",
+];
+
 fn index(
     documents: &Documents,
     findings: &Findings,
     draft: Draft,
-    trees: Vec<Value>,
+    converted: Converted,
 ) -> Result<Registry<'static>, jsonschema::ReferencingError> {
     let mut builder = Registry::new()
         .draft(draft)
         .retrieve_known_draft_meta_schemas(true);
-    for (uri, address) in &findings.resources {
-        let resource = trees
+    // A resource that refers to the meta-schemas makes the registry bring them along.
+    let metas = json!({"anyOf": META_SCHEMAS.map(|uri| json!({ "$ref": uri }))});
+    builder = builder.add("gatewatch:/meta", Draft::Draft202012.create_resource(metas))?;
+    for (uri, Resource { address, nested }) in &findings.resources {
+        let resource = converted
+            .trees
             .get(address.document)
             .and_then(|tree| tree.pointer(&address.pointer));
-        if let Some(resource) = resource {
+        if let Some(resource) = resource
+            && !nested
+        {
             let draft = draft.detect(resource);
             builder = builder.add(uri, draft.create_resource(resource.clone()))?;
         }
     }
-    for (number, tree) in trees.into_iter().enumerate() {
+    for (uri, schema, _) in converted.conditions {
+        builder = builder.add(uri, Draft::Draft202012.create_resource(schema))?;
+    }
+    for (number, tree) in converted.trees.into_iter().enumerate() {
         let draft = draft.detect(&tree);
         builder = builder.add(documents.base_uri(number), draft.create_resource(tree))?;
     }
@@ -221,8 +258,12 @@ impl<'r> Compilers<'r> {
                 }
             }
         }
-        let validator = options
-            .build(&json!({ "$ref": uri }))
+        let root = json!({ "$ref": uri });
+        // The library asserts what it believes about references; a document that it did not foresee is a problem of the
+        // document, not the end of the run.
+        let built = catch_unwind(AssertUnwindSafe(|| options.build(&root)));
+        let validator = built
+            .map_err(|_| "its references are beyond what can be followed".to_owned())?
             .map_err(|error| error.to_string())?;
         Ok(Check {
             validator,

@@ -163,6 +163,10 @@ mod resolution_name {
 
     use crate::window::Resolution;
 
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde asks for"
+    )]
     pub(super) fn serialize<S: Serializer>(
         resolution: &Resolution,
         to: S,

@@ -1,0 +1,97 @@
+//! Tokens, session values and bodies never leave the enricher: every file that a run writes is searched for them.
+
+use std::fs;
+use std::path::Path;
+
+use gatewatch::traffic::Scenario;
+use serde_json::Value;
+
+use crate::command::{pipeline, succeeds};
+
+/// Everything under a folder as (path, bytes).
+fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        if entry.path().is_dir() {
+            files(&entry.path(), found);
+        } else {
+            found.push((
+                entry.path().display().to_string(),
+                fs::read(entry.path()).unwrap(),
+            ));
+        }
+    }
+}
+
+/// Values of the log that must not be stored.
+fn secrets(log: &str) -> Vec<String> {
+    let mut secrets = Vec::new();
+    for line in log.lines() {
+        let Ok(event) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
+        for side in ["request", "response"] {
+            let headers = event[side]["headers"].as_object();
+            for (name, value) in headers.into_iter().flatten() {
+                let values = value
+                    .as_array()
+                    .cloned()
+                    .unwrap_or_else(|| vec![value.clone()]);
+                for value in values.iter().filter_map(Value::as_str) {
+                    match name.to_ascii_lowercase().as_str() {
+                        "authorization" => {
+                            secrets.extend(value.split(' ').next_back().map(str::to_owned))
+                        }
+                        "cookie" => secrets.extend(
+                            value
+                                .split("; ")
+                                .filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())),
+                        ),
+                        _ => {}
+                    }
+                }
+            }
+            secrets.extend(event[side]["body"].as_str().map(str::to_owned));
+        }
+    }
+    secrets.retain(|secret| secret.len() >= 12);
+    secrets.sort();
+    secrets.dedup();
+    secrets
+}
+
+#[test]
+fn no_secret_of_the_log_is_in_any_file_of_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _) = pipeline(folder.path(), &Scenario::everything(), 12, 1_500, 40);
+    succeeds(&["run", path.to_str().unwrap()]);
+    let log = fs::read_to_string(folder.path().join("traffic.ndjson")).unwrap();
+    let secrets = secrets(&log);
+    assert!(
+        secrets.len() > 100,
+        "the log has secrets to look for: {}",
+        secrets.len()
+    );
+    let mut written = Vec::new();
+    files(&folder.path().join("data"), &mut written);
+    // Parquet files are compressed; their rows are searched as text.
+    for (name, bytes) in &mut written {
+        if name.ends_with(".parquet") {
+            let file = fs::File::open(&*name).unwrap();
+            let reader =
+                parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)
+                    .unwrap();
+            for batch in reader.build().unwrap() {
+                bytes.extend(format!("{:?}", batch.unwrap()).into_bytes());
+            }
+        }
+    }
+    assert!(written.len() > 8);
+    for (name, bytes) in &written {
+        for secret in &secrets {
+            assert!(
+                memchr::memmem::find(bytes, secret.as_bytes()).is_none(),
+                "{secret} is in {name}"
+            );
+        }
+    }
+}
