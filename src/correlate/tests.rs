@@ -172,13 +172,13 @@ fn a_rebuild_at_any_record_goes_on_like_the_original() {
         let state = original.state();
         let mut rebuilt = Correlator::new(limits, state.from, state.clock);
         let (mut scratch, mut expected) = (Vec::new(), Vec::new());
-        for offset in usize::try_from(state.from).unwrap()..cut {
-            let position = offset as u64;
+        let from = usize::try_from(state.from).unwrap();
+        for (position, record) in (state.from..).zip(&records[from..cut]) {
             if state.closed.contains(&position) {
                 // A finished record still moved the clock.
-                rebuilt.pass(at(records[offset].2), position + 1, &mut |_| ());
+                rebuilt.pass(at(record.2), position + 1, &mut |_| ());
             } else {
-                step(&mut rebuilt, position, records[offset], &mut scratch);
+                step(&mut rebuilt, position, *record, &mut scratch);
             }
         }
         let mut original = original;

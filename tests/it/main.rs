@@ -1,5 +1,13 @@
 //! The one integration binary: everything that needs only the public interface and the built command.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test stops where something is wrong"
+)]
+
 mod bad_input;
 mod command;
 mod conformance_certificates;

@@ -39,7 +39,7 @@ fn secrets(log: &str) -> Vec<String> {
                 for value in values.iter().filter_map(Value::as_str) {
                     match name.to_ascii_lowercase().as_str() {
                         "authorization" => {
-                            secrets.extend(value.split(' ').next_back().map(str::to_owned))
+                            secrets.extend(value.split(' ').next_back().map(str::to_owned));
                         }
                         "cookie" => secrets.extend(
                             value

@@ -47,7 +47,10 @@ async fn simulate(settings: &Settings, random: &mut Random, most: usize, crashes
         let input = Input::open(settings.source.path.as_deref()).unwrap();
         let (fingerprint, checkpoint) = match committer.checkpoint(&input) {
             Some((fingerprint, checkpoint)) => (fingerprint, checkpoint),
-            None => (input.fingerprint(None).unwrap(), Default::default()),
+            None => (
+                input.fingerprint(None).unwrap(),
+                gatewatch::store::local::Checkpoint::default(),
+            ),
         };
         let join = JoinState {
             from: checkpoint.from,
