@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, ErrorKind, Read, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
@@ -67,7 +67,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let (sender, receiver) = sync_channel(4);
     let max_line = settings.limits.event;
-    std::thread::spawn(move || input.send(0, max_line, false, &Arc::default(), &sender));
+    // Buffers are not sent back: verdicts are printed at the speed of a terminal.
+    let (_, spares) = channel();
+    std::thread::spawn(move || input.send(0, max_line, false, &Arc::default(), &sender, &spares));
     for event in receiver {
         match event {
             Event::Lines(chunk) => {

@@ -40,8 +40,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Tokens remembered: at about 300 bytes each a bound of some 30 MB.
-    const TOKENS: usize = 100_000;
+    /// Tokens remembered: at about 1 KiB each with its claims, a bound of some 50 MB.
+    const TOKENS: usize = 50_000;
     /// Certificates remembered; clients with certificates are few.
     const CERTIFICATES: usize = 10_000;
 

@@ -135,6 +135,12 @@ impl Partition {
         self.stream.open()
     }
 
+    /// Stream clock after everything applied so far.
+    #[must_use]
+    pub fn clock(&self) -> Option<EventTime> {
+        self.stream.clock()
+    }
+
     /// Takes the flush out and starts the next one.
     ///
     /// # Errors

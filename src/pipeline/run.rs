@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{channel, sync_channel};
 use std::time::Duration;
 
 use arrow::error::ArrowError;
@@ -14,21 +14,24 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::commit::{Committer, Identity};
-use super::partition::{Flush, Partition};
+use super::judging::{Judging, Message, Pace};
+use super::partition::Partition;
 use super::stream::{Counts, Stream};
-use crate::clock::Stopwatch;
 use crate::config::Settings;
 use crate::correlate::JoinState;
 use crate::enrich::{Judge, Shared};
 use crate::model::EventTime;
 use crate::publish::file::TopicError;
-use crate::source::file::{Event, Input};
+use crate::source::file::Input;
 use crate::store::local::{Checkpoint, StoreError};
 
 /// Chunks of about 1 MiB between reading and judging.
 const CHUNKS_AHEAD: usize = 4;
 /// Flushes between judging and storing, besides the one being filled and the one being stored.
 const FLUSHES_AHEAD: usize = 1;
+/// Stack of the reading and judging threads, bytes: JSON of 64 levels in builds without optimisation needs more than
+/// the usual 2 MiB.
+const STACK: usize = 16 << 20;
 /// How often a followed path is looked at until it appears.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -112,17 +115,6 @@ pub struct Summary {
     pub token_cache: crate::enrich::token::Counts,
     /// Whether the run was told to stop before its input ended.
     pub stopped: bool,
-}
-
-/// What the judging thread says.
-enum Message {
-    Flush(Box<Flush>, u64),
-    Ended {
-        last: bool,
-        clock: Option<EventTime>,
-    },
-    Stopped,
-    Failed(Fault),
 }
 
 /// Runs a pipeline to the end of its input, or until `stop` is set.
@@ -233,16 +225,25 @@ async fn read_input(
     let size = input.size;
 
     let (lines_to, lines) = sync_channel(CHUNKS_AHEAD);
+    let (spares_to, spares) = channel();
     let (flushes_to, mut flushes) = mpsc::channel(FLUSHES_AHEAD);
     let (max_line, from) = (settings.limits.event, join.from);
     let reader_stop = Arc::clone(stop);
-    std::thread::spawn(move || input.send(from, max_line, follow, &reader_stop, &lines_to));
+    spawn("read", move || {
+        input.send(from, max_line, follow, &reader_stop, &lines_to, &spares)
+    })?;
     let pace = Pace {
         flush_every: settings.flush_every,
         idle: settings.correlate_idle,
     };
-    let judge_name = name.clone();
-    std::thread::spawn(move || judge_lines(partition, &lines, &pace, &judge_name, &flushes_to));
+    let judging = Judging {
+        lines,
+        spares_to,
+        pace,
+        name: name.clone(),
+        to: flushes_to,
+    };
+    spawn("judge", move || judging.run(partition))?;
 
     let identity = Identity { fingerprint, name };
     while let Some(message) = flushes.recv().await {
@@ -270,92 +271,18 @@ async fn read_input(
     Err(Fault::Stage("judging"))
 }
 
-/// When flushes end by wall time.
-struct Pace {
-    flush_every: Duration,
-    idle: Duration,
-}
-
-/// The judging thread: lines in, flushes out.
-fn judge_lines(
-    mut partition: Partition,
-    lines: &Receiver<Event>,
-    pace: &Pace,
-    name: &str,
-    to: &mpsc::Sender<Message>,
-) {
-    let mut since_flush = Stopwatch::start();
-    let mut since_event = Stopwatch::start();
-    let mut read = 0;
-    let mut last_flush: Option<EventTime> = None;
-    let mut take = |partition: &mut Partition, read: u64| -> bool {
-        let message = match partition.take() {
-            Ok(flush) => {
-                last_flush = flush.clock.or(last_flush);
-                Message::Flush(Box::new(flush), read)
-            }
-            Err(error) => Message::Failed(error.into()),
-        };
-        to.blocking_send(message).is_ok()
-    };
-    let last_words = loop {
-        let wait = pace.flush_every.saturating_sub(since_flush.elapsed());
-        match lines.recv_timeout(wait.max(Duration::from_millis(1))) {
-            Ok(Event::Lines(chunk)) => {
-                read = chunk.read.max(read);
-                since_event = Stopwatch::start();
-                for line in &chunk.lines {
-                    if let Some(too_long) = &line.too_long {
-                        partition.refuse(too_long, line.offset, line.end);
-                    } else {
-                        let payload = chunk.bytes.get(line.start..line.start + line.len);
-                        partition.apply(payload.unwrap_or_default(), line.offset, line.end);
-                    }
-                    if partition.full() {
-                        since_flush = Stopwatch::start();
-                        if !take(&mut partition, read) {
-                            return;
-                        }
-                    }
-                }
-            }
-            Ok(Event::End { last }) => {
-                partition.drain();
-                if !partition.idle() && !take(&mut partition, read) {
-                    return;
-                }
-                break Message::Ended {
-                    last,
-                    clock: last_flush,
-                };
-            }
-            Ok(Event::Failed(source)) => {
-                break Message::Failed(Fault::Source {
-                    name: name.to_owned(),
-                    source,
-                });
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                if since_event.elapsed() >= pace.idle && partition.open() > 0 {
-                    partition.drain();
-                }
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                if !partition.idle() && !take(&mut partition, read) {
-                    return;
-                }
-                break Message::Stopped;
-            }
-        }
-        if since_flush.elapsed() >= pace.flush_every {
-            since_flush = Stopwatch::start();
-            if !partition.idle() && !take(&mut partition, read) {
-                return;
-            }
-        }
-    };
-    // A committer that has gone away has its own reason to say.
-    let _ = to.blocking_send(last_words);
+/// Starts a named thread.
+fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
+    let builder = std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK);
+    builder
+        .spawn(work)
+        .map(|_| ())
+        .map_err(|source| Fault::Source {
+            name: format!("the {name} thread"),
+            source,
+        })
 }
 
 /// Opens the input; a followed path may appear later. `None` = told to stop meanwhile.

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
@@ -64,6 +64,9 @@ pub struct Chunk {
     /// Bytes of the file read so far (compressed ones where it is), for progress.
     pub read: u64,
 }
+
+/// Sent back when a chunk is done with, so that a megabyte is not asked of the system for every megabyte read.
+pub type Spare = Vec<u8>;
 
 /// What a source says.
 #[derive(Debug)]
@@ -167,6 +170,7 @@ impl Input {
         follow: bool,
         stop: &Arc<AtomicBool>,
         to: &SyncSender<Event>,
+        spares: &Receiver<Spare>,
     ) {
         let path = self.path.clone();
         let inode = self
@@ -185,7 +189,9 @@ impl Input {
                 if stop.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
-                let mut block = std::mem::take(&mut splitter.tail);
+                let mut block = spares.try_recv().unwrap_or_default();
+                block.clear();
+                block.append(&mut splitter.tail);
                 let kept = block.len();
                 block.resize(kept + BLOCK, 0);
                 let read = match reader.read(block.get_mut(kept..).unwrap_or_default()) {
@@ -201,7 +207,7 @@ impl Input {
                     }
                     continue;
                 }
-                splitter.tail = block;
+                splitter.tail.append(&mut block);
                 if !follow {
                     return Ok(Some(true));
                 }
@@ -342,7 +348,7 @@ impl Splitter {
             *len += tail.len() as u64;
             hash.update(tail);
         } else {
-            self.tail = tail.to_vec();
+            self.tail.extend_from_slice(tail);
         }
         chunk
     }
@@ -391,7 +397,7 @@ impl Splitter {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
+    use std::sync::mpsc::{channel, sync_channel};
 
     use super::*;
 
@@ -399,7 +405,8 @@ mod tests {
     fn lines(path: &Path, offset: u64, max_line: usize) -> Vec<(u64, u64, String)> {
         let (sender, receiver) = sync_channel(1_000);
         let input = Input::open(Some(path)).unwrap();
-        input.send(offset, max_line, false, &Arc::default(), &sender);
+        let (_spares_to, spares) = channel();
+        input.send(offset, max_line, false, &Arc::default(), &sender, &spares);
         drop(sender);
         let mut lines = Vec::new();
         for event in receiver {
@@ -465,9 +472,14 @@ mod tests {
         let path = folder.path().join("short");
         std::fs::write(&path, "a\n").unwrap();
         let (sender, receiver) = sync_channel(10);
-        Input::open(Some(&path))
-            .unwrap()
-            .send(100, 100, false, &Arc::default(), &sender);
+        Input::open(Some(&path)).unwrap().send(
+            100,
+            100,
+            false,
+            &Arc::default(),
+            &sender,
+            &channel().1,
+        );
         assert!(matches!(receiver.recv().unwrap(), Event::Failed(_)));
     }
 }

@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::{FlushTable, Judged, Observation};
+use super::{BATCH_ROWS, FlushTable, Judged, Observation};
 use crate::model::{Exchange, TokenOutcome, Violation};
 
 /// The type of every time column: milliseconds, UTC.
@@ -92,15 +92,19 @@ impl Default for Exchanges {
         Self {
             schema,
             batches: Vec::new(),
-            window_start: TimestampMillisecondBuilder::new(),
-            operation: UInt32Builder::new(),
-            status: UInt16Builder::new(),
-            verdicts: Default::default(),
-            request_bytes: UInt64Builder::new(),
-            response_bytes: UInt64Builder::new(),
-            duration_us: UInt64Builder::new(),
-            session_id: FixedSizeBinaryBuilder::new(16),
-            sketches: Default::default(),
+            // Built at full size at once: growing by doubling would copy every column of every batch.
+            window_start: TimestampMillisecondBuilder::with_capacity(BATCH_ROWS),
+            operation: UInt32Builder::with_capacity(BATCH_ROWS),
+            status: UInt16Builder::with_capacity(BATCH_ROWS),
+            verdicts: std::array::from_fn(|_| StringViewBuilder::with_capacity(BATCH_ROWS)),
+            request_bytes: UInt64Builder::with_capacity(BATCH_ROWS),
+            response_bytes: UInt64Builder::with_capacity(BATCH_ROWS),
+            duration_us: UInt64Builder::with_capacity(BATCH_ROWS),
+            session_id: FixedSizeBinaryBuilder::with_capacity(BATCH_ROWS, 16),
+            sketches: std::array::from_fn(|_| Sketch {
+                register: UInt16Builder::with_capacity(BATCH_ROWS),
+                rank: UInt8Builder::with_capacity(BATCH_ROWS),
+            }),
         }
     }
 }
@@ -152,21 +156,29 @@ impl Exchanges {
 
     /// Closes the current Arrow batch.
     pub(super) fn cut(&mut self) -> Result<(), ArrowError> {
+        let batches = std::mem::take(&mut self.batches);
+        let mut full = std::mem::replace(
+            self,
+            Self {
+                batches,
+                ..Self::default()
+            },
+        );
         let mut columns: Vec<ArrayRef> = vec![
-            minutes(&mut self.window_start),
-            Arc::new(self.operation.finish()),
-            Arc::new(self.status.finish()),
+            minutes(&mut full.window_start),
+            Arc::new(full.operation.finish()),
+            Arc::new(full.status.finish()),
         ];
-        for builder in &mut self.verdicts {
+        for builder in &mut full.verdicts {
             columns.push(Arc::new(builder.finish()));
         }
-        columns.push(Arc::new(self.request_bytes.finish()));
-        columns.push(Arc::new(self.response_bytes.finish()));
-        columns.push(Arc::new(self.duration_us.finish()));
-        columns.push(Arc::new(self.session_id.finish()));
-        columns.extend(self.sketches.iter_mut().flat_map(Sketch::finish));
+        columns.push(Arc::new(full.request_bytes.finish()));
+        columns.push(Arc::new(full.response_bytes.finish()));
+        columns.push(Arc::new(full.duration_us.finish()));
+        columns.push(Arc::new(full.session_id.finish()));
+        columns.extend(full.sketches.iter_mut().flat_map(Sketch::finish));
         self.batches
-            .push(RecordBatch::try_new(Arc::clone(&self.schema), columns)?);
+            .push(RecordBatch::try_new(full.schema, columns)?);
         Ok(())
     }
 
