@@ -319,7 +319,7 @@ fn judged(media: &Media, value: &Value, side: &mut Side<'_>) {
     if check.accepts(value) {
         return;
     }
-    check.explain(value, side.room(), |finding| {
+    check.explain(value, |finding| {
         side.add(
             Location::Body,
             finding.class,
@@ -327,5 +327,6 @@ fn judged(media: &Media, value: &Value, side: &mut Side<'_>) {
             || finding.pointer,
             || finding.detail,
         );
+        side.room() > 0
     });
 }

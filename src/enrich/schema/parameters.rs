@@ -215,7 +215,7 @@ fn explain(parameter: &Parameter, value: &Value, side: &mut Side<'_>) {
     let Some(check) = &parameter.check else {
         return;
     };
-    check.explain(value, side.room(), |finding| {
+    check.explain(value, |finding| {
         side.add(
             parameter.location,
             finding.class,
@@ -223,6 +223,7 @@ fn explain(parameter: &Parameter, value: &Value, side: &mut Side<'_>) {
             || finding.pointer,
             || finding.detail,
         );
+        side.room() > 0
     });
 }
 

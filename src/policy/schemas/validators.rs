@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::dialect::{Converted, FORMAT, convert};
 use super::documents::{Address, Documents};
 use super::grammar::Version;
+use super::recursion::branches_recurse;
 use super::walk::{Findings, Resource};
 use crate::model::{Direction, Problems};
 
@@ -26,6 +27,8 @@ pub struct Check {
     pub(super) validator: Validator,
     /// What the URIs in errors stand for.
     pub(super) sources: Arc<Sources>,
+    /// Whether listing the errors of a deep value could take long.
+    pub(super) branches_recurse: bool,
     /// Pointer of the schema, as verdicts show it.
     pub pointer: Arc<str>,
 }
@@ -81,6 +84,7 @@ pub(super) struct Trees {
     response: Option<Registry<'static>>,
     draft: Draft,
     sources: Arc<Sources>,
+    branches_recurse: bool,
 }
 
 impl Trees {
@@ -140,6 +144,9 @@ impl Trees {
             response,
             draft,
             sources: Arc::new(sources),
+            // References inside embedded resources are not followed, so they count as the worst.
+            branches_recurse: !findings.resources.is_empty()
+                || branches_recurse(&findings.references),
         })
     }
 }
@@ -268,6 +275,7 @@ impl<'r> Compilers<'r> {
         Ok(Check {
             validator,
             sources: Arc::clone(&self.trees.sources),
+            branches_recurse: self.trees.branches_recurse,
             pointer,
         })
     }

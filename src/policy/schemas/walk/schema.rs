@@ -243,6 +243,7 @@ impl Walk<'_> {
                         format!("reference {reference:?} leads back to itself"),
                     );
                 } else {
+                    self.findings.references.push((here, target.clone()));
                     self.queue.push((target, Shape::Schema));
                 }
             }
