@@ -239,7 +239,25 @@ fn run_groups(
     formats: bool,
     document: &dyn Fn(&Value) -> Option<Vec<u8>>,
 ) {
-    let none = BTreeMap::new();
+    run_wrapped(suite, paths, formats, &|schema, text| {
+        let remote = remotes
+            .keys()
+            .any(|key| text.contains(key.split("/dr").next().unwrap_or(key)));
+        let none = BTreeMap::new();
+        let files = if remote { remotes.clone() } else { none };
+        Some((document(schema)?, files))
+    });
+}
+
+type Wrapped = (Vec<u8>, BTreeMap<String, FileText>);
+
+/// Runs the groups of test files; `wrap` makes a document and the further files it refers to of a schema and its text.
+fn run_wrapped(
+    suite: &str,
+    paths: &[PathBuf],
+    formats: bool,
+    wrap: &dyn Fn(&Value, &str) -> Option<Wrapped>,
+) {
     let mut total = 0;
     let mut failed = BTreeMap::new();
     for path in paths {
@@ -247,18 +265,15 @@ fn run_groups(
         // Some files are not groups of tests but what these refer to.
         let groups = read(path);
         for group in groups.as_array().into_iter().flatten() {
-            let Some(document) = document(&group["schema"]) else {
+            let schema = &group["schema"];
+            let Some((document, referenced)) = wrap(schema, &schema.to_string()) else {
                 continue;
             };
-            let text = group["schema"].to_string();
-            let remote = remotes
-                .keys()
-                .any(|key| text.contains(key.split("/dr").next().unwrap_or(key)));
             let policy = load(
                 &document,
                 "suite.json",
                 "suite.example",
-                if remote { remotes } else { &none },
+                &referenced,
                 formats,
             );
             for test in group["tests"].as_array().unwrap() {
@@ -352,6 +367,34 @@ fn json_schema_2020_12_in_place() {
                 &json!({"$ref": "#/components/schemas/S"}),
                 json!({"schemas": {"S": schema}}),
             ))
+        },
+    );
+}
+
+/// Schemas in a file of their own, their references untouched.
+#[test]
+fn json_schema_2020_12_in_a_file() {
+    let Some(root) = corpora("jsonschema/suite") else {
+        return;
+    };
+    let remotes = remotes(&root, "draft2020-12");
+    let mut required = files(&root.join("tests/draft2020-12"), "json");
+    required.retain(|path| !path.components().any(|part| part.as_os_str() == "optional"));
+    run_wrapped(
+        "json-schema-2020-12-in-a-file",
+        &required,
+        false,
+        &|_, text| {
+            let mut referenced = if text.contains("localhost:1234") {
+                remotes.clone()
+            } else {
+                BTreeMap::new()
+            };
+            let name = "schema.json".to_owned();
+            let bytes = text.as_bytes().to_vec();
+            referenced.insert(name.clone(), FileText { name, bytes });
+            let document = body_document("3.1.0", &json!({"$ref": "schema.json"}), json!({}));
+            Some((document, referenced))
         },
     );
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
+use super::grammar::KEYWORDS;
 use super::load;
 use crate::model::Problems;
 use crate::policy::objects::{FileText, SchemaObject};
@@ -123,6 +124,17 @@ impl Documents {
             }
             _ => address.pointer.clone(),
         }
+    }
+
+    /// Whether a further document is one schema from its root on, so that the validators find identifiers in it on
+    /// their own.
+    pub(super) fn is_schema(&self, document: usize) -> bool {
+        let root = self.all.get(document).and_then(|d| d.value.as_object());
+        document > 0
+            && root.is_some_and(|root| {
+                root.keys()
+                    .any(|key| KEYWORDS.iter().any(|(keyword, _, _)| keyword == key))
+            })
     }
 
     /// The URI under which the validators know a document.

@@ -34,7 +34,7 @@ impl Walk<'_> {
                 let uri = resolve_key(&from, id.trim_end_matches('#'));
                 let resource = Resource {
                     address: at.clone(),
-                    nested: base.is_some(),
+                    nested: base.is_some() || self.documents.is_schema(at.document),
                 };
                 self.findings.resources.insert(uri.clone(), resource);
                 own = Some(uri);
