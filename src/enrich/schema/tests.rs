@@ -464,3 +464,111 @@ fn violations_are_bounded_and_point_into_the_document() {
         "violates [body invalid_type /notes/*] / not_evaluated"
     );
 }
+
+/// Texts that attackers write; the verdict may be anything, but there is one and it is bounded.
+#[test]
+fn hostile_texts_do_not_panic() {
+    let policies = [
+        policy(SHOP, true),
+        policy(styles::STYLES, true),
+        policy(bodies::BODIES, true),
+    ];
+    let texts = [
+        "",
+        "%",
+        "%f",
+        "%ff",
+        "%00",
+        "=",
+        "&&==&&",
+        "[",
+        "]",
+        "[]",
+        "d[",
+        "d[]",
+        "d[[]]",
+        "d[a][b][c][d][e][f][g][h][i]=1",
+        "d[a]=1&d[a][b]=2&d[a][]=3",
+        ";;;",
+        ";s",
+        ";s=",
+        "...",
+        ",,,",
+        "R,1,G",
+        "é=ü&\u{1f600}",
+        "1e999",
+        "-",
+        "+",
+        "{\"a\":",
+        "[[[[",
+        "--xx",
+        "--xx--",
+        "--xx\r\n\r\n--xx--",
+        "<a",
+        "<a b='",
+        "&#x;",
+        "\u{0}",
+        "a=1\u{0}&a",
+    ];
+    let types = [
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=xx",
+        "application/xml",
+        "text/plain",
+        "application/x-ndjson",
+        ";;;",
+        "a/b;c",
+        "/",
+    ];
+    for policy in &policies {
+        for text in texts {
+            for target in [
+                "/v1/lamps/1",
+                "/query",
+                "/header",
+                "/matrix/1/2/3/4",
+                "/label/a/b/c/d",
+                "/simple/a/b/c",
+            ] {
+                let request = format!("GET {target}?{text}");
+                let headers = [
+                    ("cookie", text),
+                    ("x-list", text),
+                    ("x-colour", text),
+                    ("x-trace", text),
+                ];
+                say(
+                    policy,
+                    Case {
+                        headers: &headers,
+                        ..get(&request)
+                    },
+                );
+            }
+            let path = text.replace('/', "");
+            say(
+                policy,
+                get(&format!("GET /matrix/{path}/;l={path}/;e={path}/{path}")),
+            );
+            say(
+                policy,
+                get(&format!("GET /label/.{path}/{path}/.{path}/.{path}")),
+            );
+            for content_type in types {
+                for request in ["POST /form", "POST /v1/lamps"] {
+                    let headers = [("content-type", content_type), ("content-encoding", "gzip")];
+                    say(
+                        policy,
+                        Case {
+                            request,
+                            headers: &headers,
+                            body: Some(text),
+                            ..Case::default()
+                        },
+                    );
+                }
+            }
+        }
+    }
+}
