@@ -364,6 +364,27 @@ fn collect(value: &serde_json::Value, at: &mut String, found: &mut Vec<String>) 
 }
 
 #[test]
+fn schemas_that_only_contain_themselves_end() {
+    let text = r##"
+openapi: 3.1.0
+info: {title: t, version: "1"}
+paths:
+  /a:
+    post:
+      requestBody: {content: {application/json: {schema: {$ref: "#/components/schemas/A"}}}}
+components:
+  schemas:
+    A: {type: object, allOf: [{$ref: "#/components/schemas/B"}]}
+    B: {anyOf: [{$ref: "#/components/schemas/A"}, {type: object}]}
+"##;
+    let description = load(text, &[]).unwrap();
+    let body = description.operations[0].contract.body.as_ref().unwrap();
+    let check = body.media[0].check.clone().unwrap();
+    assert!(check.accepts(&serde_json::json!({})));
+    assert!(!check.accepts(&serde_json::json!(5)));
+}
+
+#[test]
 fn deeply_nested_schemas_compile() {
     let levels = 55;
     let schema = format!(
