@@ -54,6 +54,9 @@ struct Case<'c> {
 
 const ALL: &[&str] = &["*"];
 
+/// No verdict may ever contain this text, wherever a message carries it.
+const SECRET: &str = "s3cr3t";
+
 impl Default for Case<'_> {
     fn default() -> Self {
         Self {
@@ -147,6 +150,10 @@ fn say(policy: &Policy, case: Case<'_>) -> String {
             let _ = write!(out, " [{location} {class} {}]", violation.target);
             assert!(!violation.schema_pointer.is_empty(), "{violation:?}");
             assert!(!violation.detail.is_empty(), "{violation:?}");
+            assert!(
+                !format!("{violation:?}").contains(SECRET),
+                "a value left the enricher: {violation:?}"
+            );
         }
     }
     out
@@ -569,6 +576,77 @@ fn hostile_texts_do_not_panic() {
                     );
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn values_never_leave_the_enricher() {
+    let shop = policy(SHOP, true);
+    let forms = policy(bodies::BODIES, true);
+    let styles = policy(styles::STYLES, true);
+    let headers = [
+        ("x-trace", SECRET),
+        ("cookie", "lang=s3cr3t; ids=s3cr3t"),
+        ("x-list", SECRET),
+        ("x-json", SECRET),
+        ("x-colour", "s3cr3t=s3cr3t"),
+    ];
+    for target in [
+        "/v1/lamps/s3cr3t?limit=s3cr3t&tags=s3cr3t&s3cr3t=1",
+        "/query?f=s3cr3t&d[s3cr3t]=s3cr3t&d[R]=s3cr3t&j=s3cr3t&n=s3cr3t,s3cr3t&a=s3cr3t&b=s3cr3t",
+        "/header",
+        "/matrix/s3cr3t/;l=s3cr3t/;e=s3cr3t/;s3cr3t=1",
+        "/files/s3cr3t.s3cr3t",
+    ] {
+        let request = format!("GET {target}");
+        for policy in [&shop, &styles] {
+            say(
+                policy,
+                Case {
+                    headers: &headers,
+                    ..get(&request)
+                },
+            );
+        }
+    }
+    for (content_type, body) in [
+        (
+            "application/json",
+            r#"{"name": ["s3cr3t"], "s3cr3t": 1, "notes": {"s3cr3t": 1}, "size": "s3cr3t", "parts": ["s3cr3t"]}"#,
+        ),
+        ("application/json", "{\"s3cr3t\": s3cr3t"),
+        ("s3cr3t/s3cr3t", "s3cr3t"),
+        (
+            "application/x-www-form-urlencoded",
+            "name=s3cr3ts3cr3t&s3cr3t=1&age=s3cr3t&home=s3cr3t",
+        ),
+        (
+            "multipart/form-data; boundary=s3cr3t",
+            "--s3cr3t\r\nContent-Disposition: form-data; name=\"s3cr3t\"\r\nContent-Type: s3cr3t/s3cr3t\r\n\r\ns3cr3t\r\n--s3cr3t--",
+        ),
+        (
+            "application/xml",
+            "<s3cr3t age=\"s3cr3t\"><s3cr3t>s3cr3t</s3cr3t></s3cr3t>",
+        ),
+        ("text/plain", SECRET),
+        (
+            "application/x-ndjson",
+            "{\"city\": 1, \"s3cr3t\": \"s3cr3t\"}",
+        ),
+    ] {
+        let headers = [("content-type", content_type)];
+        for (policy, request) in [(&shop, "POST /v1/lamps"), (&forms, "POST /form")] {
+            let said = say(
+                policy,
+                Case {
+                    request,
+                    headers: &headers,
+                    body: Some(body),
+                    ..Case::default()
+                },
+            );
+            assert!(said.starts_with("violates"), "{content_type}: {said}");
         }
     }
 }

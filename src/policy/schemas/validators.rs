@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jsonschema::{Draft, Keyword, PatternOptions, Registry, ValidationError, Validator};
 use serde_json::{Map, Value, json};
@@ -258,10 +258,11 @@ impl<'r> Compilers<'r> {
         if self.formats {
             options = options.with_keyword(FORMAT, number_format);
             if self.trees.draft == Draft::Draft4 {
-                for name in LATER_FORMATS {
-                    if let Some(check) = later_format(name) {
-                        options = options.with_format(name, check);
-                    }
+                for (name, validator) in LATER.iter() {
+                    let validator = Arc::clone(validator);
+                    options = options.with_format(*name, move |text: &str| {
+                        validator.is_valid(&Value::String(text.to_owned()))
+                    });
                 }
             }
         }
@@ -295,15 +296,20 @@ const LATER_FORMATS: [&str; 10] = [
     "regex",
 ];
 
-/// A check that asks a validator of the draft that knows the format.
-fn later_format(name: &str) -> Option<impl Fn(&str) -> bool + Send + Sync + 'static> {
-    let validator = jsonschema::options()
-        .with_draft(Draft::Draft202012)
-        .should_validate_formats(true)
-        .build(&json!({ "format": name }))
-        .ok()?;
-    Some(move |text: &str| validator.is_valid(&Value::String(text.to_owned())))
-}
+/// Validators of the draft that knows these formats, made once.
+static LATER: LazyLock<Vec<(&str, Arc<Validator>)>> = LazyLock::new(|| {
+    LATER_FORMATS
+        .iter()
+        .filter_map(|name| {
+            let validator = jsonschema::options()
+                .with_draft(Draft::Draft202012)
+                .should_validate_formats(true)
+                .build(&json!({ "format": name }))
+                .ok()?;
+            Some((*name, Arc::new(validator)))
+        })
+        .collect()
+});
 
 #[expect(
     clippy::unnecessary_wraps,
