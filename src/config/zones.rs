@@ -11,6 +11,7 @@ use crate::policy::objects::{
     FileText, MtlsObject, OperationObject, SchemaObject, SessionIdentifierKind,
     SessionIdentifierObject, TokenConfigurationObject, ZoneObject,
 };
+use crate::policy::schemas::external_references;
 
 /// Largest file that a zone may name; the largest public OpenAPI document has about 13 MB.
 const MAX_FILE: u64 = 64 << 20;
@@ -168,15 +169,40 @@ fn read_schema(section: &Section<'_>, folder: &Path) -> SchemaObject {
     } else {
         read_file(section, "path", folder, &path)
     };
+    let mut referenced = read_referenced(section, folder);
+    if let Some(home) = folder.join(&path).parent() {
+        follow_references(section, home, &document, &mut referenced);
+    }
     let object = SchemaObject {
         name,
         document,
-        referenced: read_referenced(section, folder),
+        referenced,
         undeclared_parameters: section.boolean("undeclared_parameters", false),
         formats: section.boolean("formats", true),
     };
     section.finish();
     object
+}
+
+/// Reads the files under the schema's own folder that `$ref`s name, and those that they name in turn. What leads out of
+/// the folder or is not there stays unread: compiling the schema says which `$ref` cannot be followed, with its place.
+fn follow_references(
+    section: &Section<'_>,
+    home: &Path,
+    document: &FileText,
+    referenced: &mut BTreeMap<String, FileText>,
+) {
+    let mut open = external_references("", &document.bytes);
+    while let Some(key) = open.pop() {
+        let inside =
+            !key.contains(':') && !key.starts_with('/') && !key.split('/').any(|part| part == "..");
+        if !inside || referenced.contains_key(&key) || !home.join(&key).is_file() {
+            continue;
+        }
+        let file = read_file(section, "path", home, &key);
+        open.extend(external_references(&key, &file.bytes));
+        referenced.insert(key, file);
+    }
 }
 
 /// Every file under the folders that `refs` maps URI prefixes to, by the URI that a `$ref` would name.

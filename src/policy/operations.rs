@@ -11,6 +11,8 @@ pub use template::{Pattern, Segment, Template};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+
 use self::router::Router;
 use super::objects::{OperationObject, SchemaObject};
 use super::schemas::{self, contract::Contract};
@@ -21,8 +23,8 @@ use crate::model::{Method, OperationSource, Problems};
 pub struct Operations {
     /// Entries.
     pub entries: Vec<OperationEntry>,
-    /// Literal host → number in `sites`.
-    literal: HashMap<Box<str>, usize>,
+    /// Literal host → number in `sites`. Hosts come from configuration, so nobody can aim at one bucket.
+    literal: HashMap<Box<str>, usize, FixedState>,
     /// Suffixes with their leading dot (`.partners.shop.example`) of saved operations, longest first.
     wildcard: Vec<(Box<str>, usize)>,
     /// Operations of every host of the zone.

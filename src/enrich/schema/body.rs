@@ -126,8 +126,12 @@ fn content(media: &Media, content_type: &str, bytes: &[u8], side: &mut Side<'_>)
     // JSON between systems is UTF-8 (RFC 8259 section 8.1), of which ASCII is a part; texts in other encodings cannot
     // be read here.
     let charset = parameter(content_type, "charset");
-    let utf8 = charset
-        .is_none_or(|c| c.eq_ignore_ascii_case("utf-8") || c.eq_ignore_ascii_case("us-ascii"));
+    // `utf8` without the hyphen is not registered, but every reader takes it for what it means.
+    let utf8 = charset.is_none_or(|charset| {
+        ["utf-8", "utf8", "us-ascii"]
+            .iter()
+            .any(|name| charset.eq_ignore_ascii_case(name))
+    });
     if !utf8 {
         match syntax {
             Syntax::Json | Syntax::Lines => fault(
@@ -319,7 +323,7 @@ fn judged(media: &Media, value: &Value, side: &mut Side<'_>) {
     if check.accepts(value) {
         return;
     }
-    check.explain(value, side.room(), |finding| {
+    check.explain(value, |finding| {
         side.add(
             Location::Body,
             finding.class,
@@ -327,5 +331,6 @@ fn judged(media: &Media, value: &Value, side: &mut Side<'_>) {
             || finding.pointer,
             || finding.detail,
         );
+        side.room() > 0
     });
 }

@@ -100,7 +100,7 @@ pub(super) fn header(parameter: &Parameter, headers: &Headers<'_>, side: &mut Si
         return;
     }
     let decoding = Decoding::Raw;
-    if parameter.shape.is_array() || parameter.shape.is_object() {
+    if compound(parameter) {
         // Lines of one name are one list (RFC 9110 section 5.3).
         let items = || {
             headers
@@ -116,6 +116,12 @@ pub(super) fn header(parameter: &Parameter, headers: &Headers<'_>, side: &mut Si
     for line in headers.values(&parameter.name) {
         single(parameter, decoding, line.trim(), side);
     }
+}
+
+/// Whether the text stands for a list or an object that is taken apart; `content` parameters are not.
+fn compound(parameter: &Parameter) -> bool {
+    !matches!(parameter.style, Style::Json | Style::Raw)
+        && (parameter.shape.is_array() || parameter.shape.is_object())
 }
 
 /// A parameter that is not there: missing when it is required and would have been seen.
@@ -215,7 +221,7 @@ fn explain(parameter: &Parameter, value: &Value, side: &mut Side<'_>) {
     let Some(check) = &parameter.check else {
         return;
     };
-    check.explain(value, side.room(), |finding| {
+    check.explain(value, |finding| {
         side.add(
             parameter.location,
             finding.class,
@@ -223,6 +229,7 @@ fn explain(parameter: &Parameter, value: &Value, side: &mut Side<'_>) {
             || finding.pointer,
             || finding.detail,
         );
+        side.room() > 0
     });
 }
 
@@ -284,7 +291,7 @@ fn delimited<'r>(
 
 fn in_path(parameter: &Parameter, raw: &str, side: &mut Side<'_>) {
     let decoding = Decoding::Percent;
-    let compound = parameter.shape.is_array() || parameter.shape.is_object();
+    let compound = compound(parameter);
     let style_fault = |side: &mut Side<'_>| {
         fault(
             parameter,

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::Side;
+use super::text::Decoding;
 use crate::model::{Exchange, Location, ViolationClass};
 use crate::policy::schemas::contract::{Carrier, Credential, Security};
 
@@ -85,8 +86,10 @@ fn presence(carrier: &Carrier, exchange: &Exchange<'_>) -> Presence {
         Carrier::Query(name) => {
             let query = exchange.request.query.as_deref().unwrap_or_default();
             let there = query.split('&').any(|pair| {
-                pair.split_once('=')
-                    .is_some_and(|(own, value)| *own == **name && !value.is_empty())
+                pair.split_once('=').is_some_and(|(own, value)| {
+                    let own = Decoding::Form.decode(own);
+                    own.is_ok_and(|own| *own == **name) && !value.is_empty()
+                })
             });
             if there {
                 Presence::There

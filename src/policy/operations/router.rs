@@ -10,17 +10,20 @@ use std::hash::BuildHasher;
 use super::template::{Pattern, Segment, Template};
 
 const NONE: u32 = u32::MAX;
-/// The edge table stays at least half empty, so probe runs are short.
-const SLOTS_PER_EDGE: usize = 2;
+/// The table stays at most two thirds full, so probe runs are short.
+const FILL: (usize, usize) = (2, 3);
+/// Bytes of a label kept in the table itself; most segments fit, and a look-up then touches one cache line per edge.
+const HEAD: usize = 16;
 
 /// A compiled tree.
 #[derive(Debug)]
 pub(super) struct Router {
     nodes: Vec<Node>,
-    /// Open-addressed table of literal edges of all nodes, power of two long.
-    slots: Vec<u32>,
-    edges: Vec<Edge>,
-    /// Texts of all literal edges.
+    /// Open-addressed table of the literal edges of all nodes, a power of two long.
+    slots: Vec<Edge>,
+    /// Edges in the table.
+    count: usize,
+    /// Labels that are longer than `HEAD`.
     text: String,
     partials: Vec<Vec<(Pattern, u32)>>,
     hasher: FixedState,
@@ -38,13 +41,36 @@ struct Node {
     has_literals: bool,
 }
 
+/// A literal edge: half a cache line.
 #[derive(Clone, Copy, Debug)]
 struct Edge {
-    hash: u64,
     parent: u32,
+    /// `NONE` = an empty slot.
     child: u32,
-    start: u32,
     length: u32,
+    /// Where a long label begins in `text`.
+    start: u32,
+    /// The first bytes of the label, padded with zeros.
+    head: [u8; HEAD],
+}
+
+impl Edge {
+    const EMPTY: Self = Self {
+        parent: NONE,
+        child: NONE,
+        length: 0,
+        start: 0,
+        head: [0; HEAD],
+    };
+}
+
+/// The first bytes of a label, padded with zeros.
+fn head(label: &str) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    for (to, from) in head.iter_mut().zip(label.bytes()) {
+        *to = from;
+    }
+    head
 }
 
 impl Default for Router {
@@ -52,7 +78,7 @@ impl Default for Router {
         Self {
             nodes: vec![Node::EMPTY],
             slots: Vec::new(),
-            edges: Vec::new(),
+            count: 0,
             text: String::new(),
             partials: Vec::new(),
             hasher: FixedState::with_seed(0x6761_7465),
@@ -101,7 +127,8 @@ impl Router {
         let Some(rest) = rest else {
             return node.operation != NONE && each(node.operation);
         };
-        let (segment, tail) = match memchr::memchr(b'/', rest.as_bytes()) {
+        // Segments are short: a plain loop beats a vectorised search.
+        let (segment, tail) = match rest.bytes().position(|byte| byte == b'/') {
             Some(slash) => (
                 rest.get(..slash).unwrap_or_default(),
                 Some(rest.get(slash + 1..).unwrap_or_default()),
@@ -132,24 +159,48 @@ impl Router {
     }
 
     fn literal_edge(&self, parent: u32, segment: &str) -> Option<u32> {
-        let hash = self.hash(parent, segment);
         let mask = self.slots.len().wrapping_sub(1);
-        let mut slot = hash_slot(hash, mask);
+        let head = head(segment);
+        let mut slot = self.slot(parent, segment, &head, mask);
         loop {
-            let number = *self.slots.get(slot)?;
-            let edge = self.edges.get(number as usize)?;
-            if edge.hash == hash && edge.parent == parent {
-                let start = edge.start as usize;
-                if self.text.get(start..start + edge.length as usize) == Some(segment) {
-                    return Some(edge.child);
-                }
+            let edge = self.slots.get(slot)?;
+            if edge.child == NONE {
+                return None;
+            }
+            if edge.parent == parent
+                && edge.head == head
+                && edge.length as usize == segment.len()
+                && (segment.len() <= HEAD || self.label(edge) == Some(segment))
+            {
+                return Some(edge.child);
             }
             slot = (slot + 1) & mask;
         }
     }
 
-    fn hash(&self, parent: u32, segment: &str) -> u64 {
-        self.hasher.hash_one((parent, segment))
+    /// The label of an edge that is longer than its head.
+    fn label(&self, edge: &Edge) -> Option<&str> {
+        let start = edge.start as usize;
+        self.text.get(start..start + edge.length as usize)
+    }
+
+    /// Where the search for an edge begins. Labels come from configuration, so nobody can aim at one run of the table;
+    /// short ones are mixed by one multiplication.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "halves of a product, of which the mask keeps what the table needs"
+    )]
+    fn slot(&self, parent: u32, label: &str, head: &[u8; HEAD], mask: usize) -> usize {
+        let word = if label.len() <= HEAD {
+            let all = u128::from_le_bytes(*head) ^ (u128::from(parent) << 64);
+            let (low, high) = (all as u64, (all >> 64) as u64);
+            let product =
+                u128::from(low ^ 0x9E37_79B9_7F4A_7C15) * u128::from(high ^ 0xC2B2_AE3D_27D4_EB4F);
+            (product as u64) ^ ((product >> 64) as u64)
+        } else {
+            self.hasher.hash_one((parent, label))
+        };
+        (word >> 20) as usize & mask
     }
 
     fn new_node(&mut self) -> u32 {
@@ -163,36 +214,52 @@ impl Router {
             return child;
         }
         let child = self.new_node();
-        let edge = Edge {
-            hash: self.hash(parent, segment),
+        let mut edge = Edge {
             parent,
             child,
-            start: u32::try_from(self.text.len()).unwrap_or(NONE),
             length: u32::try_from(segment.len()).unwrap_or(NONE),
+            start: 0,
+            head: head(segment),
         };
-        self.text.push_str(segment);
-        self.edges.push(edge);
+        if segment.len() > HEAD {
+            edge.start = u32::try_from(self.text.len()).unwrap_or(NONE);
+            self.text.push_str(segment);
+        }
         if let Some(node) = self.nodes.get_mut(parent as usize) {
             node.has_literals = true;
         }
-        if self.edges.len() * SLOTS_PER_EDGE > self.slots.len() {
+        self.count += 1;
+        if self.count * FILL.1 > self.slots.len() * FILL.0 {
             self.grow();
-        } else {
-            let number = u32::try_from(self.edges.len() - 1).unwrap_or(NONE);
-            place(&mut self.slots, edge.hash, number);
         }
+        self.place(edge, segment);
         child
     }
 
     fn grow(&mut self) {
-        let length = (self.edges.len() * SLOTS_PER_EDGE * 2).next_power_of_two();
-        self.slots = vec![NONE; length.max(16)];
-        for (number, edge) in self.edges.iter().enumerate() {
-            place(
-                &mut self.slots,
-                edge.hash,
-                u32::try_from(number).unwrap_or(NONE),
-            );
+        let length = (self.slots.len() * 2).max(16);
+        let old = std::mem::replace(&mut self.slots, vec![Edge::EMPTY; length]);
+        for edge in old.into_iter().filter(|edge| edge.child != NONE) {
+            let length = edge.length as usize;
+            let label = if length > HEAD {
+                self.label(&edge).unwrap_or_default().to_owned()
+            } else {
+                let bytes = edge.head.get(..length).unwrap_or_default();
+                String::from_utf8_lossy(bytes).into_owned()
+            };
+            self.place(edge, &label);
+        }
+    }
+
+    fn place(&mut self, edge: Edge, label: &str) {
+        let mask = self.slots.len().wrapping_sub(1);
+        let mut slot = self.slot(edge.parent, label, &edge.head, mask);
+        while let Some(taken) = self.slots.get_mut(slot) {
+            if taken.child == NONE {
+                *taken = edge;
+                return;
+            }
+            slot = (slot + 1) & mask;
         }
     }
 
@@ -240,21 +307,5 @@ impl Router {
             list.sort_by(|(a, _), (b, _)| b.weight().cmp(&a.weight()).then_with(|| a.cmp(b)));
         }
         child
-    }
-}
-
-fn hash_slot(hash: u64, mask: usize) -> usize {
-    usize::try_from(hash >> 20).unwrap_or_default() & mask
-}
-
-fn place(slots: &mut [u32], hash: u64, number: u32) {
-    let mask = slots.len().wrapping_sub(1);
-    let mut slot = hash_slot(hash, mask);
-    while let Some(taken) = slots.get_mut(slot) {
-        if *taken == NONE {
-            *taken = number;
-            return;
-        }
-        slot = (slot + 1) & mask;
     }
 }

@@ -3,14 +3,14 @@
 //! Enters: documents of which the form is known. Leaves: one contract per declared operation, or problems of meaning: a
 //! path without its parameter, two templates that are one, a security scheme that is not declared.
 
+mod security;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::contract::{
-    Body, Carrier, Contract, Credential, Media, Parameter, Response, Security, Status, Style,
-};
+use super::contract::{Body, Contract, Media, Parameter, Response, Status, Style};
 use super::documents::{Address, Documents};
 use super::media::{encodings, is_json, media_type, specificity};
 use super::servers::{Site, sites};
@@ -493,53 +493,6 @@ impl<'d> Builder<'d> {
             body: self.body(value, at, Direction::Response),
         }
     }
-
-    fn security(
-        &mut self,
-        value: Option<&'d Value>,
-        at: &Address,
-        document: &'d Value,
-    ) -> Security {
-        let mut alternatives = Vec::new();
-        // A document that declares no scheme at all leaves the requirements to something else.
-        let list = document
-            .pointer("/components/securitySchemes")
-            .and(value)
-            .and_then(Value::as_array);
-        for (index, requirement) in list.into_iter().flatten().enumerate() {
-            let mut credentials = Vec::new();
-            for name in requirement.as_object().into_iter().flat_map(Map::keys) {
-                let scheme_at = Address {
-                    document: 0,
-                    pointer: "/components/securitySchemes".into(),
-                }
-                .member(name);
-                let declared = document
-                    .pointer("/components/securitySchemes")
-                    .is_some_and(|schemes| schemes.get(name).is_some());
-                match self.documents.follow(scheme_at) {
-                    Some((_, scheme)) if declared => {
-                        if let Some(carrier) = carrier(scheme) {
-                            credentials.push(Credential {
-                                name: name.as_str().into(),
-                                carrier,
-                            });
-                        }
-                    }
-                    _ => self.problems.hint(
-                        self.documents.place(&at.item(index).member(name)),
-                        format!("security scheme {name:?} is not declared"),
-                        "declare it under components.securitySchemes",
-                    ),
-                }
-            }
-            alternatives.push(credentials);
-        }
-        Security {
-            alternatives,
-            pointer: self.shown(at),
-        }
-    }
 }
 
 /// Where a chain of bare references ends, so that equal schemas are compiled once.
@@ -577,23 +530,4 @@ fn status(name: &str) -> Option<Status> {
         return hundreds.parse().ok().map(Status::Range);
     }
     name.parse().ok().map(Status::Code)
-}
-
-fn carrier(scheme: &Value) -> Option<Carrier> {
-    let text = |member: &str| scheme.get(member).and_then(Value::as_str);
-    Some(match text("type")? {
-        "apiKey" => {
-            let name = text("name")?;
-            match text("in")? {
-                "header" => Carrier::Header(name.into()),
-                "query" => Carrier::Query(name.into()),
-                "cookie" => Carrier::Cookie(name.into()),
-                _ => return None,
-            }
-        }
-        "http" => Carrier::Authorization(text("scheme")?.to_ascii_lowercase().into()),
-        "oauth2" | "openIdConnect" => Carrier::AnyAuthorization,
-        "mutualTLS" => Carrier::Certificate,
-        _ => return None,
-    })
 }

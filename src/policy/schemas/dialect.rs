@@ -197,7 +197,9 @@ impl<'d> Conversion<'d> {
                 continue;
             };
             let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
-            let target = if uri.is_empty() && !fragment.is_empty() && !fragment.starts_with('/') {
+            let target = if uri.is_empty() && self.documents.is_schema(document) {
+                None
+            } else if uri.is_empty() && !fragment.is_empty() && !fragment.starts_with('/') {
                 self.findings
                     .anchors
                     .get(&(document, fragment.to_owned()))

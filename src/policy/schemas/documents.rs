@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
+use super::grammar::KEYWORDS;
 use super::load;
 use crate::model::Problems;
 use crate::policy::objects::{FileText, SchemaObject};
@@ -123,6 +124,17 @@ impl Documents {
             }
             _ => address.pointer.clone(),
         }
+    }
+
+    /// Whether a further document is one schema from its root on, so that the validators find identifiers in it on
+    /// their own.
+    pub(super) fn is_schema(&self, document: usize) -> bool {
+        let root = self.all.get(document).and_then(|d| d.value.as_object());
+        document > 0
+            && root.is_some_and(|root| {
+                root.keys()
+                    .any(|key| KEYWORDS.iter().any(|(keyword, _, _)| keyword == key))
+            })
     }
 
     /// The URI under which the validators know a document.
@@ -280,6 +292,13 @@ pub fn external_references(name: &str, text: &[u8]) -> Vec<String> {
     found
 }
 
+/// Meta-schemas and dialects, which the validators bring along.
+pub(super) fn is_known_schema(uri: &str) -> bool {
+    uri.split_once("://").is_some_and(|(_, rest)| {
+        rest.starts_with("json-schema.org/draft") || rest.starts_with("spec.openapis.org/oas/")
+    })
+}
+
 fn collect_references(base: &str, value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
@@ -295,7 +314,7 @@ fn collect_references(base: &str, value: &Value, found: &mut Vec<String>) {
                         if matches!(name.as_str(), "$ref" | "$dynamicRef" | "$schema") =>
                     {
                         let uri = reference.split('#').next().unwrap_or_default();
-                        if !uri.is_empty() {
+                        if !uri.is_empty() && !is_known_schema(uri) {
                             found.push(resolve_key(base, uri));
                         }
                     }
@@ -358,7 +377,7 @@ mod tests {
 
     #[test]
     fn lists_what_a_document_names() {
-        let text = b"a: {$ref: './b.yaml#/x'}\nc: [{$ref: '#/a'}, {$ref: 'http://h.example/d.json'}]\nexample: {$ref: no.yaml}\n";
+        let text = b"a: {$ref: './b.yaml#/x'}\nc: [{$ref: '#/a'}, {$ref: 'http://h.example/d.json'}, {$schema: 'https://json-schema.org/draft/2020-12/schema'}]\nexample: {$ref: no.yaml}\n";
         assert_eq!(
             external_references("sub/root.yaml", text),
             ["http://h.example/d.json", "sub/b.yaml"]

@@ -18,6 +18,11 @@ use crate::model::ViolationClass;
 /// Longest text taken over from a schema, characters.
 const MAX_QUOTE: usize = 120;
 
+/// Errors looked at per value: items that fail alike are one finding, so there may be many errors per finding.
+const MAX_ERRORS: usize = 1_024;
+/// Levels of a value that are explained when every level may double the work.
+const MAX_EXPLAINED_DEPTH: usize = 8;
+
 /// One reason why a value does not conform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -32,12 +37,48 @@ pub struct Finding {
 }
 
 impl Check {
-    /// Reports why a value does not conform, at most `limit` errors; nothing when it conforms.
-    pub fn explain(&self, value: &Value, limit: usize, mut each: impl FnMut(Finding)) {
-        for error in self.validator.iter_errors(value).take(limit) {
-            let pointer = self.sources.pointer(&error);
-            findings(&error, &pointer, &mut each);
+    /// Reports why a value that does not conform does not, one finding at a time until `each` answers false. There is
+    /// always at least one.
+    pub fn explain(&self, value: &Value, mut each: impl FnMut(Finding) -> bool) {
+        if self.branches_recurse && deeper_than(value, MAX_EXPLAINED_DEPTH) {
+            self.whole(&mut each);
+            return;
         }
+        let mut count = 0;
+        let mut more = true;
+        for error in self.validator.iter_errors(value).take(MAX_ERRORS) {
+            let pointer = self.sources.pointer(&error);
+            findings(&error, &pointer, &mut |finding| {
+                count += 1;
+                more = more && each(finding);
+            });
+            if !more {
+                return;
+            }
+        }
+        if count == 0 {
+            self.whole(&mut each);
+        }
+    }
+
+    /// The finding that names no place in the value.
+    fn whole(&self, each: &mut impl FnMut(Finding) -> bool) {
+        each(Finding {
+            class: ViolationClass::ConstraintViolation,
+            target: String::new(),
+            pointer: self.pointer.to_string(),
+            detail: "the value does not fit its schema".into(),
+        });
+    }
+}
+
+/// Whether a value nests deeper than so many levels.
+fn deeper_than(value: &Value, levels: usize) -> bool {
+    match (value, levels.checked_sub(1)) {
+        (Value::Array(items), Some(levels)) => items.iter().any(|item| deeper_than(item, levels)),
+        (Value::Object(map), Some(levels)) => map.values().any(|item| deeper_than(item, levels)),
+        (Value::Array(_) | Value::Object(_), None) => true,
+        _ => false,
     }
 }
 

@@ -12,6 +12,7 @@ mod errors;
 mod grammar;
 mod load;
 mod media;
+mod recursion;
 mod servers;
 mod shape;
 mod strict;

@@ -177,13 +177,10 @@ schemas:
         .clone()
         .unwrap();
     let mut pointers = Vec::new();
-    check.explain(
-        &serde_json::json!({"other": {"count": "x"}}),
-        9,
-        |finding| {
-            pointers.push((finding.pointer, finding.target));
-        },
-    );
+    check.explain(&serde_json::json!({"other": {"count": "x"}}), |finding| {
+        pointers.push((finding.pointer, finding.target));
+        true
+    });
     assert_eq!(
         pointers,
         [(
@@ -230,7 +227,7 @@ components:
     let check = body.media[0].check.clone().unwrap();
     let mut found = Vec::new();
     let value = serde_json::json!({"n": 5_000_000_000_i64, "s": "x", "u": "secret", "e": "secret"});
-    check.explain(&value, 9, |f| {
+    check.explain(&value, |f| {
         found.push(format!(
             "{} {} {} {}",
             f.class.as_str(),
@@ -238,6 +235,7 @@ components:
             f.pointer,
             f.detail
         ));
+        true
     });
     found.sort();
     assert_eq!(
@@ -264,4 +262,146 @@ fn hostile_documents_do_not_panic() {
     ] {
         let _ = load(text, &[]);
     }
+}
+
+#[test]
+fn explaining_deep_values_stays_cheap() {
+    let text = r##"
+openapi: 3.1.0
+info: {title: t, version: "1"}
+paths:
+  /a:
+    post:
+      requestBody: {content: {application/json: {schema: {$ref: "#/components/schemas/E"}}}}
+components:
+  schemas:
+    E:
+      anyOf:
+        - {type: object, properties: {c: {$ref: "#/components/schemas/E"}}}
+        - {type: object, properties: {c: {$ref: "#/components/schemas/E"}, d: {}}}
+"##;
+    let description = load(text, &[]).unwrap();
+    let body = description.operations[0].contract.body.as_ref().unwrap();
+    let check = body.media[0].check.clone().unwrap();
+    let mut value = serde_json::json!(5);
+    for _ in 0..60 {
+        value = serde_json::json!({ "c": value });
+    }
+    assert!(!check.accepts(&value));
+    // Sixty levels with two branches each would be 2^60 errors.
+    let mut count = 0;
+    check.explain(&value, |_| {
+        count += 1;
+        true
+    });
+    assert_eq!(count, 1);
+}
+
+/// Replaces every value of a document in turn by values of other types; nothing may panic, whatever the outcome.
+#[test]
+fn mutated_documents_do_not_panic() {
+    let document = serde_json::json!({
+        "openapi": "3.0.3",
+        "info": {"title": "t", "version": "1"},
+        "servers": [{"url": "https://{a}.example/v1", "variables": {"a": {"default": "x", "enum": ["x", "y"]}}}],
+        "security": [{"key": []}],
+        "paths": {"/a/{id}.json": {
+            "parameters": [{"name": "id", "in": "path", "required": true, "style": "label", "schema": {"type": "integer"}}],
+            "post": {
+                "requestBody": {"content": {"multipart/form-data": {
+                    "schema": {"$ref": "#/components/schemas/A"},
+                    "encoding": {"a": {"contentType": "text/plain", "style": "form", "explode": true}},
+                }}},
+                "responses": {"2XX": {"description": "d", "headers": {"X": {"schema": {"type": "string"}}}}},
+            },
+        }},
+        "components": {
+            "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "k"}},
+            "schemas": {
+                "A": {"type": "object", "required": ["a"], "discriminator": {"propertyName": "a", "mapping": {"b": "B"}}, "oneOf": [{"$ref": "#/components/schemas/B"}]},
+                "B": {"allOf": [{"type": "object", "properties": {"a": {"type": "string", "pattern": "^b", "readOnly": true, "xml": {"name": "x"}}}}], "nullable": true},
+            },
+        },
+    });
+    let mut pointers = Vec::new();
+    collect(&document, &mut String::new(), &mut pointers);
+    let others = [
+        serde_json::json!(null),
+        serde_json::json!(-1.5),
+        serde_json::json!("#/components/schemas/A"),
+        serde_json::json!([]),
+        serde_json::json!({"$ref": "#"}),
+    ];
+    for pointer in pointers {
+        for other in &others {
+            let mut mutated = document.clone();
+            *mutated.pointer_mut(&pointer).unwrap() = other.clone();
+            let _ = load(&mutated.to_string(), &[]);
+        }
+    }
+}
+
+fn collect(value: &serde_json::Value, at: &mut String, found: &mut Vec<String>) {
+    found.push(at.clone());
+    let length = at.len();
+    match value {
+        serde_json::Value::Object(map) => {
+            for (name, member) in map {
+                super::push_token(at, name);
+                collect(member, at, found);
+                at.truncate(length);
+            }
+        }
+        serde_json::Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                super::push_token(at, &index.to_string());
+                collect(item, at, found);
+                at.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn schemas_that_only_contain_themselves_end() {
+    let text = r##"
+openapi: 3.1.0
+info: {title: t, version: "1"}
+paths:
+  /a:
+    post:
+      requestBody: {content: {application/json: {schema: {$ref: "#/components/schemas/A"}}}}
+components:
+  schemas:
+    A: {type: object, allOf: [{$ref: "#/components/schemas/B"}]}
+    B: {anyOf: [{$ref: "#/components/schemas/A"}, {type: object}]}
+"##;
+    let description = load(text, &[]).unwrap();
+    let body = description.operations[0].contract.body.as_ref().unwrap();
+    let check = body.media[0].check.clone().unwrap();
+    assert!(check.accepts(&serde_json::json!({})));
+    assert!(!check.accepts(&serde_json::json!(5)));
+}
+
+#[test]
+fn deeply_nested_schemas_compile() {
+    let levels = 55;
+    let schema = format!(
+        "{}{{\"type\":\"integer\"}}{}",
+        "{\"items\":".repeat(levels),
+        "}".repeat(levels)
+    );
+    let text = format!(
+        "{{\"openapi\":\"3.1.0\",\"info\":{{\"title\":\"t\",\"version\":\"1\"}},\"paths\":{{\"/a\":{{\"post\":{{\"requestBody\":{{\"content\":{{\"application/json\":{{\"schema\":{schema}}}}}}}}}}}}}}}"
+    );
+    let description = load(&text, &[]).unwrap();
+    let body = description.operations[0].contract.body.as_ref().unwrap();
+    assert!(
+        body.media[0]
+            .check
+            .as_ref()
+            .unwrap()
+            .accepts(&serde_json::json!([[]]))
+    );
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jsonschema::{Draft, Keyword, PatternOptions, Registry, ValidationError, Validator};
 use serde_json::{Map, Value, json};
@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::dialect::{Converted, FORMAT, convert};
 use super::documents::{Address, Documents};
 use super::grammar::Version;
+use super::recursion::branches_recurse;
 use super::walk::{Findings, Resource};
 use crate::model::{Direction, Problems};
 
@@ -26,6 +27,8 @@ pub struct Check {
     pub(super) validator: Validator,
     /// What the URIs in errors stand for.
     pub(super) sources: Arc<Sources>,
+    /// Whether listing the errors of a deep value could take long.
+    pub(super) branches_recurse: bool,
     /// Pointer of the schema, as verdicts show it.
     pub pointer: Arc<str>,
 }
@@ -81,6 +84,7 @@ pub(super) struct Trees {
     response: Option<Registry<'static>>,
     draft: Draft,
     sources: Arc<Sources>,
+    branches_recurse: bool,
 }
 
 impl Trees {
@@ -140,6 +144,9 @@ impl Trees {
             response,
             draft,
             sources: Arc::new(sources),
+            // References inside embedded resources are not followed, so they count as the worst.
+            branches_recurse: !findings.resources.is_empty()
+                || branches_recurse(&findings.references),
         })
     }
 }
@@ -251,10 +258,11 @@ impl<'r> Compilers<'r> {
         if self.formats {
             options = options.with_keyword(FORMAT, number_format);
             if self.trees.draft == Draft::Draft4 {
-                for name in LATER_FORMATS {
-                    if let Some(check) = later_format(name) {
-                        options = options.with_format(name, check);
-                    }
+                for (name, validator) in LATER.iter() {
+                    let validator = Arc::clone(validator);
+                    options = options.with_format(*name, move |text: &str| {
+                        validator.is_valid(&Value::String(text.to_owned()))
+                    });
                 }
             }
         }
@@ -268,6 +276,7 @@ impl<'r> Compilers<'r> {
         Ok(Check {
             validator,
             sources: Arc::clone(&self.trees.sources),
+            branches_recurse: self.trees.branches_recurse,
             pointer,
         })
     }
@@ -287,15 +296,20 @@ const LATER_FORMATS: [&str; 10] = [
     "regex",
 ];
 
-/// A check that asks a validator of the draft that knows the format.
-fn later_format(name: &str) -> Option<impl Fn(&str) -> bool + Send + Sync + 'static> {
-    let validator = jsonschema::options()
-        .with_draft(Draft::Draft202012)
-        .should_validate_formats(true)
-        .build(&json!({ "format": name }))
-        .ok()?;
-    Some(move |text: &str| validator.is_valid(&Value::String(text.to_owned())))
-}
+/// Validators of the draft that knows these formats, made once.
+static LATER: LazyLock<Vec<(&str, Arc<Validator>)>> = LazyLock::new(|| {
+    LATER_FORMATS
+        .iter()
+        .filter_map(|name| {
+            let validator = jsonschema::options()
+                .with_draft(Draft::Draft202012)
+                .should_validate_formats(true)
+                .build(&json!({ "format": name }))
+                .ok()?;
+            Some((*name, Arc::new(validator)))
+        })
+        .collect()
+});
 
 #[expect(
     clippy::unnecessary_wraps,

@@ -26,6 +26,8 @@ pub(super) struct Findings {
     pub(super) roots: BTreeSet<Address>,
     /// Anchors outside of embedded resources: (document, name) → pointer.
     pub(super) anchors: HashMap<(usize, String), String>,
+    /// References between schemas: where they stand and what they mean.
+    pub(super) references: Vec<(Address, Address)>,
     /// Schemas that are resources of their own, by URI.
     pub(super) resources: BTreeMap<String, Resource>,
 }

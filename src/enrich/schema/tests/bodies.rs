@@ -2,7 +2,7 @@
 
 use super::{Case, table};
 
-const BODIES: &str = r##"
+pub(super) const BODIES: &str = r##"
 openapi: 3.0.3
 info: {title: bodies, version: "1"}
 paths:

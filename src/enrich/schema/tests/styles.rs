@@ -2,7 +2,7 @@
 
 use super::{Case, get, table};
 
-const STYLES: &str = r##"
+pub(super) const STYLES: &str = r##"
 openapi: 3.0.3
 info: {title: styles, version: "1"}
 paths:
@@ -54,6 +54,7 @@ paths:
       parameters:
         - {name: X-List, in: header, schema: {$ref: "#/components/schemas/Numbers"}}
         - {name: X-Colour, in: header, explode: true, schema: {$ref: "#/components/schemas/Colour"}}
+        - {name: X-Json, in: header, content: {application/json: {schema: {$ref: "#/components/schemas/Numbers"}}}}
         - {name: ids, in: cookie, explode: false, schema: {$ref: "#/components/schemas/Numbers"}}
       responses: {default: {description: any}}
 components:
@@ -158,6 +159,7 @@ fn every_style_is_read() {
                         ("x-list", "1, 2"),
                         ("x-list", "3"),
                         ("x-colour", "R=1, G=2"),
+                        ("x-json", "[1, 2]"),
                         ("cookie", "ids=1,2"),
                     ],
                     ..get("GET /header")

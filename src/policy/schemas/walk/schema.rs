@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::super::documents::{Address, has_scheme, resolve_key};
+use super::super::documents::{Address, is_known_schema, resolve_key};
 use super::super::grammar::{KEYWORDS, Keyword, Shape, Version};
 use super::{Resource, Walk, article};
 
@@ -34,7 +34,7 @@ impl Walk<'_> {
                 let uri = resolve_key(&from, id.trim_end_matches('#'));
                 let resource = Resource {
                     address: at.clone(),
-                    nested: base.is_some(),
+                    nested: base.is_some() || self.documents.is_schema(at.document),
                 };
                 self.findings.resources.insert(uri.clone(), resource);
                 own = Some(uri);
@@ -243,13 +243,14 @@ impl Walk<'_> {
                         format!("reference {reference:?} leads back to itself"),
                     );
                 } else {
+                    self.findings.references.push((here, target.clone()));
                     self.queue.push((target, Shape::Schema));
                 }
             }
             Err(why) => {
                 // Further documents may be plain JSON Schema, whose identifiers the compiler of validators knows.
                 let anchor = reference.starts_with('#') && !reference.starts_with("#/");
-                if is_meta_schema(reference) || (anchor && at.document > 0) {
+                if is_known_schema(reference) || (anchor && at.document > 0) {
                     return;
                 }
                 if self.version == Version::V31 {
@@ -294,7 +295,7 @@ impl Walk<'_> {
                 let key = resolve_key(&self.documents.base_uri(at.document), uri);
                 self.findings.resources.contains_key(&key)
                     || self.findings.resources.contains_key(uri)
-                    || is_meta_schema(uri)
+                    || is_known_schema(uri)
                     || self.documents.resolve(at.document, uri).is_ok()
             };
             if !known {
@@ -302,12 +303,4 @@ impl Walk<'_> {
             }
         }
     }
-}
-
-/// The meta-schemas that the validators bring along.
-fn is_meta_schema(uri: &str) -> bool {
-    has_scheme(uri)
-        && uri
-            .split_once("://")
-            .is_some_and(|(_, rest)| rest.starts_with("json-schema.org/draft"))
 }
