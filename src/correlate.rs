@@ -79,7 +79,7 @@ pub struct JoinState {
     pub from: u64,
     /// Stream clock just before `from`.
     pub clock: Option<EventTime>,
-    /// Records at or after `from` whose other half stood before it. They are done: without this list a rebuild would
+    /// Records at or after `from` whose other half stood before it, ascending. They are done: without this list a rebuild would
     /// take them for halves that wait, and emit a request of a finished exchange once more.
     pub closed: Vec<u64>,
 }
@@ -135,6 +135,8 @@ impl Correlator {
 
     /// Moves over a record that is not part of the stream (rejected, blank).
     pub fn skip(&mut self, end: u64) {
+        // It is read again with the rest, so it counts towards the span.
+        self.sequence += 1;
         self.end = end;
     }
 

@@ -42,17 +42,20 @@ pub struct Args {
 /// # Errors
 /// A folder that cannot be written, or a fault of the run.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let folder = args
-        .dir
-        .clone()
-        .unwrap_or_else(|| std::env::temp_dir().join("gatewatch-demo"));
+    let folder = args.dir.clone().unwrap_or_else(default_folder);
     eprintln!(
         "1/3 generating {} exchanges over 40 hours in {}",
         grouped(args.events),
         folder.display()
     );
+    if folder.join("data").exists() && !generate::is_ours(&folder.join("pipeline.toml")) {
+        anyhow::bail!(
+            "{} holds a folder named data that no demo made\n  hint: choose another folder with --dir",
+            folder.display()
+        );
+    }
     let truth = generate::write_demo(&folder, args.seed, args.events)?;
-    // A demo starts from nothing; the folder was just written by us, so the store in it is ours too.
+    // A demo starts from nothing; an earlier one made this folder, and so the store in it.
     match fs::remove_dir_all(folder.join("data")) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).context("cannot remove the store of the last demo");
@@ -76,6 +79,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     text += &verdict(&settings, &truth, &report)?;
     text += &next_steps(&pipeline, &settings);
     Ok(super::print(&text)?)
+}
+
+/// One folder per user, because the temporary folder is shared.
+fn default_folder() -> PathBuf {
+    let user = std::env::var("USER").unwrap_or_default();
+    let user: String = user.chars().filter(char::is_ascii_alphanumeric).collect();
+    std::env::temp_dir().join(format!("gatewatch-demo-{user}").trim_end_matches('-'))
 }
 
 /// Why each label is there.

@@ -14,7 +14,7 @@ use crate::correlate::JoinState;
 use crate::enrich::{Judge, Judged, Shared};
 use crate::model::{Direction, Exchange, Reject, SchemaOutcome, Violation};
 use crate::pipeline::{Sink, Stream};
-use crate::source::file::{Event, Input};
+use crate::source::file::{Event, Input, Reading};
 
 /// Judge events without storing anything
 ///
@@ -66,10 +66,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         failed: None,
     };
     let (sender, receiver) = sync_channel(4);
-    let max_line = settings.limits.event;
     // Buffers are not sent back: verdicts are printed at the speed of a terminal.
     let (_, spares) = channel();
-    std::thread::spawn(move || input.send(0, max_line, false, &Arc::default(), &sender, &spares));
+    let reading = Reading {
+        from: 0,
+        counted_to: 0,
+        max_line: settings.limits.event,
+        follow: false,
+        stop: Arc::default(),
+        to: sender,
+        spares,
+    };
+    std::thread::spawn(move || input.send(&reading));
     for event in receiver {
         match event {
             Event::Lines(chunk) => {

@@ -269,6 +269,11 @@ fn progress(events: u64, out: &Path) -> ProgressBar {
     bar
 }
 
+/// Whether a pipeline file was written by this command.
+pub(super) fn is_ours(pipeline: &Path) -> bool {
+    fs::read_to_string(pipeline).is_ok_and(|text| text.starts_with(OURS))
+}
+
 /// Writes the files of a pipeline folder.
 fn write_pipeline(folder: &Path, scenario: &Scenario, log: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;

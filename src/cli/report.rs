@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 
@@ -13,7 +12,7 @@ use crate::detect;
 use crate::model::{EventTime, MINUTE_MILLIS};
 use crate::policy::Policy;
 use crate::posture::{Endpoint, Rows, STATUS_CLASSES, posture};
-use crate::store::local::{Range, Reader};
+use crate::store::local::{Range, Reader, StoreError};
 use crate::window;
 
 /// Show the posture of every endpoint
@@ -37,6 +36,9 @@ pub struct Args {
 fn parse_time(text: &str) -> Result<EventTime, String> {
     EventTime::parse(text).ok_or_else(|| "not a time such as 2026-11-20T08:15:00Z".to_owned())
 }
+
+/// How often a report starts over because files were merged under it.
+const ATTEMPTS: usize = 20;
 
 /// How far a report looks back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -101,21 +103,30 @@ pub fn compute(
     range: Span,
     as_of: Option<EventTime>,
 ) -> anyhow::Result<Report> {
-    let reader = Reader::open(&settings.store)?;
-    let newest = match (as_of, &reader) {
-        (Some(time), Some(_)) => Some(time.minute_millis()),
-        (None, Some(reader)) => reader.newest_minute(),
-        (_, None) => None,
-    };
-    let (Some(reader), Some(newest)) = (reader, newest) else {
-        return Ok(Report {
-            as_of: None,
-            range,
-            endpoints: Vec::new(),
-        });
-    };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let rows = runtime.block_on(read(&reader, range, newest))?;
+    let mut attempts = 0;
+    let (rows, newest) = loop {
+        let reader = Reader::open(&settings.store)?;
+        let newest = match (as_of, &reader) {
+            (Some(time), Some(_)) => Some(time.minute_millis()),
+            (None, Some(reader)) => reader.newest_minute(),
+            (_, None) => None,
+        };
+        let (Some(reader), Some(newest)) = (reader, newest) else {
+            return Ok(Report {
+                as_of: None,
+                range,
+                endpoints: Vec::new(),
+            });
+        };
+        attempts += 1;
+        match runtime.block_on(read(&reader, range, newest)) {
+            Ok(rows) => break (rows, newest),
+            // A run beside us has merged files; all tables are read anew, so that they agree.
+            Err(error) if error.compacted_away() && attempts < ATTEMPTS => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
     let limits = detect::Limits {
         excluded_methods: settings.detect.excluded_methods.clone(),
         min_successful: settings.detect.min_successful,
@@ -129,18 +140,21 @@ pub fn compute(
     })
 }
 
-async fn read(reader: &Reader, range: Span, newest: i64) -> anyhow::Result<Rows> {
-    let table = |name: &str| window::table(name).with_context(|| format!("no table {name}"));
+async fn read(reader: &Reader, range: Span, newest: i64) -> Result<Rows, StoreError> {
     let whole = Range::ending_with(newest, range.minutes());
     let day = Range::ending_with(newest, detect::WINDOW_MINUTES);
-    Ok(Rows {
-        endpoints: reader.read(table("endpoint_windows")?, whole, None).await?,
-        identifiers: reader
-            .read(table("identifier_windows")?, whole, None)
-            .await?,
-        tokens: reader.read(table("token_windows")?, whole, None).await?,
-        last_day: reader.read(table("endpoint_windows")?, day, None).await?,
-    })
+    let mut rows = Rows::default();
+    for (name, range, into) in [
+        ("endpoint_windows", whole, &mut rows.endpoints),
+        ("identifier_windows", whole, &mut rows.identifiers),
+        ("token_windows", whole, &mut rows.tokens),
+        ("endpoint_windows", day, &mut rows.last_day),
+    ] {
+        if let Some(table) = window::table(name) {
+            *into = reader.read(table, range, None).await?;
+        }
+    }
+    Ok(rows)
 }
 
 impl Report {

@@ -195,16 +195,14 @@ fn split_query<'a>(
     (front, query.or(Some(back)))
 }
 
-fn decode_headers(
-    fields: Option<Fields<'_>>,
-    captured: Option<HeadersCaptured>,
-) -> Result<Headers<'_>, Reject> {
+fn decode_headers<'a>(
+    fields: Option<Fields<'a>>,
+    captured: Option<HeadersCaptured<'a>>,
+) -> Result<Headers<'a>, Reject> {
     let captured = match (captured, &fields) {
         (Some(HeadersCaptured::All(true)), _) | (None, Some(_)) => Captured::All,
         (Some(HeadersCaptured::All(false)), _) | (None, None) => Captured::Nothing,
-        (Some(HeadersCaptured::Names(names)), _) => {
-            Captured::Names(names.into_iter().map(Cow::Owned).collect())
-        }
+        (Some(HeadersCaptured::Names(names)), _) => Captured::Names(names),
     };
     let fields = fields.unwrap_or_default();
     if fields.too_many {

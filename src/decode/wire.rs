@@ -220,11 +220,36 @@ impl<'de> Visitor<'de> for Values<'_, 'de> {
 }
 
 /// `headers_captured`: true, false, or the names the log would show.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum HeadersCaptured {
+#[derive(Debug)]
+pub(super) enum HeadersCaptured<'a> {
     All(bool),
-    Names(Vec<String>),
+    Names(Vec<Cow<'a, str>>),
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for HeadersCaptured<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CapturedVisitor;
+        impl<'de> Visitor<'de> for CapturedVisitor {
+            type Value = HeadersCaptured<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or an array of names")
+            }
+
+            fn visit_bool<E: Error>(self, all: bool) -> Result<Self::Value, E> {
+                Ok(HeadersCaptured::All(all))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut names = Vec::new();
+                while let Some(Text(name)) = seq.next_element()? {
+                    names.push(name);
+                }
+                Ok(HeadersCaptured::Names(names))
+            }
+        }
+        deserializer.deserialize_any(CapturedVisitor)
+    }
 }
 
 /// How `body` is written.
@@ -308,8 +333,8 @@ pub(super) struct Request<'a> {
     pub(super) query: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub(super) headers: Option<Fields<'a>>,
-    #[serde(default)]
-    pub(super) headers_captured: Option<HeadersCaptured>,
+    #[serde(borrow, default)]
+    pub(super) headers_captured: Option<HeadersCaptured<'a>>,
     #[serde(borrow, default)]
     pub(super) body: Option<Text<'a>>,
     #[serde(default)]
@@ -323,8 +348,8 @@ pub(super) struct Response<'a> {
     pub(super) status: i64,
     #[serde(borrow, default)]
     pub(super) headers: Option<Fields<'a>>,
-    #[serde(default)]
-    pub(super) headers_captured: Option<HeadersCaptured>,
+    #[serde(borrow, default)]
+    pub(super) headers_captured: Option<HeadersCaptured<'a>>,
     #[serde(borrow, default)]
     pub(super) body: Option<Text<'a>>,
     #[serde(default)]

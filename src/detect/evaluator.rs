@@ -14,8 +14,11 @@ use datafusion::error::Result;
 
 use super::sliding::Sliding;
 use super::{Counts, DETECTORS, Detector, Limits, MEASURES, WINDOW_MINUTES};
-use crate::model::{MINUTE_MILLIS, OperationKey};
+use crate::model::{MINUTE_MILLIS, OVERFLOW, OperationKey};
 use crate::window;
+
+/// Most operations of one zone that are judged apart (design section 4, the zone-wide cap).
+const MAX_OPERATIONS: usize = 10_000;
 
 /// One label or insight that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +34,8 @@ pub struct Finding {
 pub struct State {
     /// Tick judged last, epoch milliseconds; `None` before the first event.
     pub tick: Option<i64>,
-    /// What holds, by detector name and operation.
-    pub findings: BTreeMap<(String, OperationKey), Finding>,
+    /// What holds, by detector name, then by operation.
+    pub findings: BTreeMap<String, BTreeMap<OperationKey, Finding>>,
 }
 
 /// A label applied or cleared, an insight opened or resolved.
@@ -59,6 +62,8 @@ pub struct Evaluator {
     limits: Limits,
     state: State,
     operations: HashMap<OperationKey, [Sliding; MEASURES.len()]>,
+    /// Operations known of each zone, at most [`MAX_OPERATIONS`]; what is over it counts as `{overflow}`.
+    per_zone: HashMap<String, usize>,
     /// End of the window that every [`Sliding`] is at.
     window_end: i64,
 }
@@ -73,6 +78,7 @@ impl Evaluator {
             limits,
             state,
             operations: HashMap::new(),
+            per_zone: HashMap::new(),
             window_end,
         }
     }
@@ -133,12 +139,7 @@ impl Evaluator {
                 method: value(&methods),
                 endpoint: value(&endpoints),
             };
-            let end = self.window_end;
-            let slidings = self
-                .operations
-                .entry(operation)
-                .or_insert_with(|| std::array::from_fn(|_| Sliding::new(end, WINDOW_MINUTES)));
-            if let Some(sliding) = slidings.get_mut(measure) {
+            if let Some(sliding) = self.slidings(operation).get_mut(measure) {
                 let counts = Counts {
                     hits: hits.value(row),
                     others: others.value(row),
@@ -149,13 +150,31 @@ impl Evaluator {
         Ok(())
     }
 
-    /// The tick before the first event, so that ticks do not depend on how the input is cut into flushes.
-    pub fn start_at(&mut self, first_event: i64) {
-        if self.state.tick.is_none() {
-            let tick = first_event.div_euclid(self.every) * self.every;
-            self.state.tick = Some(tick);
-            self.window_end = tick;
+    /// The counts of an operation, or those of its zone's `{overflow}` once the zone has enough operations.
+    fn slidings(&mut self, mut operation: OperationKey) -> &mut [Sliding; MEASURES.len()] {
+        let end = self.window_end;
+        if !self.operations.contains_key(&operation) {
+            let known = self.per_zone.entry(operation.zone.clone()).or_default();
+            if *known >= MAX_OPERATIONS {
+                OVERFLOW.clone_into(&mut operation.endpoint);
+            } else {
+                *known += 1;
+            }
         }
+        let empty = || std::array::from_fn(|_| Sliding::new(end, WINDOW_MINUTES));
+        self.operations.entry(operation).or_insert_with(empty)
+    }
+
+    /// The tick before the first event, so that ticks do not depend on how the input is cut into flushes. Gives whether
+    /// it was set now.
+    pub fn start_at(&mut self, first_event: i64) -> bool {
+        if self.state.tick.is_some() {
+            return false;
+        }
+        let tick = first_event.div_euclid(self.every) * self.every;
+        self.state.tick = Some(tick);
+        self.window_end = tick;
+        true
     }
 
     /// Judges every tick up to and including `watermark` (epoch milliseconds, lateness already taken off).
@@ -213,20 +232,29 @@ impl Evaluator {
             !slidings.iter().all(Sliding::is_empty)
         });
         let before = changes.len();
+        self.per_zone.clear();
+        for operation in self.operations.keys() {
+            match self.per_zone.get_mut(&operation.zone) {
+                Some(known) => *known += 1,
+                None => drop(self.per_zone.insert(operation.zone.clone(), 1)),
+            }
+        }
+        let none = BTreeMap::new();
         for detector in DETECTORS {
+            let held = self.state.findings.get(detector.name).unwrap_or(&none);
             for (operation, slidings) in &self.operations {
                 let counts = slidings
                     .get(detector.measure)
                     .map(Sliding::sum)
                     .unwrap_or_default();
                 let holds = (detector.holds)(operation, counts, &self.limits);
-                let key = (detector.name.to_owned(), operation.clone());
-                let since = self.state.findings.get(&key).map(|finding| finding.since);
+                let since = held.get(operation).map(|finding| finding.since);
                 if holds != since.is_some() {
                     let since = since.unwrap_or(at);
+                    let operation = operation.clone();
                     changes.push(Change {
                         detector,
-                        operation: operation.clone(),
+                        operation,
                         holds,
                         at,
                         since,
@@ -235,8 +263,8 @@ impl Evaluator {
                 }
             }
             // An operation without a count in 24 hours has no posture any more.
-            for ((name, operation), finding) in &self.state.findings {
-                if name == detector.name && !self.operations.contains_key(operation) {
+            for (operation, finding) in held {
+                if !self.operations.contains_key(operation) {
                     let (since, counts) = (finding.since, Counts::default());
                     let operation = operation.clone();
                     changes.push(Change {
@@ -255,17 +283,22 @@ impl Evaluator {
             (&a.operation, a.holds, a.detector.name).cmp(&(&b.operation, b.holds, b.detector.name))
         });
         for change in new {
-            let key = (change.detector.name.to_owned(), change.operation.clone());
+            let held = self
+                .state
+                .findings
+                .entry(change.detector.name.to_owned())
+                .or_default();
             if change.holds {
                 let finding = Finding {
                     since: change.since,
                     counts: change.counts,
                 };
-                self.state.findings.insert(key, finding);
+                held.insert(change.operation.clone(), finding);
             } else {
-                self.state.findings.remove(&key);
+                held.remove(&change.operation);
             }
         }
+        self.state.findings.retain(|_, held| !held.is_empty());
     }
 }
 

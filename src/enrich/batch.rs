@@ -43,8 +43,6 @@ pub struct FlushTable {
 pub struct FlushBatches {
     /// The tables.
     pub tables: Vec<FlushTable>,
-    /// Exchanges.
-    pub exchanges: usize,
     /// Exchanges whose endpoint or host fell into `{overflow}`.
     pub overflowed: u64,
     /// Signals whose entity fell into `{overflow}`.
@@ -63,6 +61,8 @@ pub struct FlushBuilder {
     signals: Entities,
     sketch_key: [u8; 16],
     appended: usize,
+    /// Rows of the tables that have several for one exchange.
+    detail_rows: usize,
 }
 
 /// One observation for a distinct-count sketch: which register, and its rank.
@@ -86,6 +86,7 @@ impl FlushBuilder {
             signals: Entities::default(),
             sketch_key: hasher.hash("", "sketch", b""),
             appended: 0,
+            detail_rows: 0,
         }
     }
 
@@ -93,6 +94,12 @@ impl FlushBuilder {
     #[must_use]
     pub fn len(&self) -> usize {
         self.appended
+    }
+
+    /// Rows appended to all tables since the last flush.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.appended + self.detail_rows
     }
 
     /// Whether nothing was appended since the last flush.
@@ -118,8 +125,8 @@ impl FlushBuilder {
             .as_ref()
             .map_or(0, |response| response.status);
         let class = status_class(status);
-        let client = exchange.client.ip.as_deref().map(canonical_address);
-        let client_seen = client.as_ref().map(|ip| self.observe(ip.as_bytes()));
+        let client = exchange.client.ip.as_deref().and_then(address);
+        let client_seen = client.map(|ip| self.observe_address(ip));
 
         for identifier in &judged.session.identifiers {
             if let Some(name) = zone.sessions.names.get(usize::from(*identifier)) {
@@ -141,7 +148,7 @@ impl FlushBuilder {
         for violation in &judged.schema.violations {
             self.violations.append(minute, operation, class, violation);
         }
-        self.append_signals(minute, operation, status, zone, judged, client.as_deref());
+        self.append_signals(minute, operation, status, zone, judged, client);
         let session_seen = judged.session.hash.as_ref().map(|hash| self.observe(hash));
         let path_seen = self.observe(judged.path.as_bytes());
         self.exchanges.append(
@@ -153,6 +160,8 @@ impl FlushBuilder {
             [session_seen, client_seen, Some(path_seen)],
         )?;
         self.appended += 1;
+        self.detail_rows +=
+            judged.session.identifiers.len() + judged.tokens.len() + judged.schema.violations.len();
         if self.appended.is_multiple_of(BATCH_ROWS) {
             self.exchanges.cut()?;
         }
@@ -167,7 +176,7 @@ impl FlushBuilder {
         status: u16,
         zone: &Zone,
         judged: &Judged,
-        client: Option<&str>,
+        client: Option<IpAddr>,
     ) {
         let signals = [
             (
@@ -188,7 +197,7 @@ impl FlushBuilder {
             return;
         }
         let endpoint = self.observe(&operation_bytes(zone, judged));
-        let address = client.map(|ip| self.observe(ip.as_bytes()));
+        let address = client.map(|ip| self.observe_address(ip));
         let session = judged.session.hash.map(hex::encode);
         let tokens = judged
             .tokens
@@ -196,7 +205,7 @@ impl FlushBuilder {
             .filter_map(|token| token.hash.map(hex::encode));
         let certificate = judged.fingerprint.map(hex::encode);
         let entities = client
-            .map(|ip| ("ip", ip.to_owned()))
+            .map(|ip| ("ip", ip.to_string()))
             .into_iter()
             .chain(session.map(|hash| ("session", hash)))
             .chain(tokens.take(1).map(|hash| ("token", hash)))
@@ -204,6 +213,7 @@ impl FlushBuilder {
         for (kind, entity) in entities {
             let entity = self.entities.admit(kind, &entity);
             for (_, signal) in signals.iter().filter(|(raised, _)| *raised) {
+                self.detail_rows += 1;
                 self.signals
                     .append(minute, operation, kind, entity, signal, endpoint, address);
             }
@@ -216,10 +226,11 @@ impl FlushBuilder {
     /// Only when Arrow refuses our own columns, which is a bug.
     pub fn finish(&mut self) -> Result<FlushBatches, ArrowError> {
         let overflowed = std::mem::take(&mut self.operations.overflowed);
+        self.detail_rows = 0;
+        self.appended = 0;
         let entities_overflowed = std::mem::take(&mut self.entities.overflowed);
         self.entities.clear();
         Ok(FlushBatches {
-            exchanges: std::mem::take(&mut self.appended),
             overflowed,
             entities_overflowed,
             tables: vec![
@@ -231,6 +242,13 @@ impl FlushBuilder {
                 self.signals.finish()?,
             ],
         })
+    }
+
+    fn observe_address(&self, ip: IpAddr) -> Observation {
+        match ip {
+            IpAddr::V4(ip) => self.observe(&ip.octets()),
+            IpAddr::V6(ip) => self.observe(&ip.octets()),
+        }
     }
 
     /// Register and rank of a value: low bits choose the register, the rest give the rank.
@@ -258,10 +276,10 @@ fn status_class(status: u16) -> &'static str {
     }
 }
 
-/// The address in its canonical spelling (RFC 5952; IPv4-mapped becomes IPv4), else as logged.
-fn canonical_address(ip: &str) -> String {
-    ip.parse::<IpAddr>()
-        .map_or_else(|_| ip.to_owned(), |ip| ip.to_canonical().to_string())
+/// The address a log line names, IPv4-mapped ones as IPv4. What is no address names nobody: it would become a key of
+/// any length and content.
+fn address(ip: &str) -> Option<IpAddr> {
+    ip.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
 fn operation_bytes(zone: &Zone, judged: &Judged) -> Vec<u8> {

@@ -36,8 +36,18 @@ pub struct Committer {
 pub struct Identity {
     /// Fingerprint; `None` for standard input, which cannot be resumed.
     pub fingerprint: Option<Fingerprint>,
-    /// Name to show.
+    /// Name to show, and to find a followed file by after it was rotated away.
     pub name: String,
+    /// Fingerprint under which the input was known when it was shorter.
+    pub outgrown: Option<String>,
+}
+
+/// The rows of a flush and where reading goes on after it.
+#[derive(Default)]
+struct Stored<'s> {
+    sums: &'s [arrow::array::RecordBatch],
+    checkpoint: Option<(String, Checkpoint)>,
+    outgrown: Option<String>,
 }
 
 impl Committer {
@@ -46,8 +56,20 @@ impl Committer {
     /// # Errors
     /// The store or the topic files cannot be used.
     pub async fn open(settings: &Settings) -> Result<Self, Fault> {
-        let store = LocalStore::open(&settings.store, &settings.name)?;
-        let topics = TopicFiles::open(&settings.publish, &store.manifest().topics)?;
+        let mut store = LocalStore::open(&settings.store, &settings.name)?;
+        let committed = (store.manifest().generation > 0).then(|| store.manifest().topics.clone());
+        let topics = TopicFiles::open(&settings.publish, &settings.name, committed.as_ref())?;
+        if committed.is_none() {
+            // A new store beside topics of an earlier one: their history counts as published from here on.
+            store.commit(Commit {
+                sums: &[],
+                checkpoint: None,
+                outgrown: None,
+                topics: topics.lengths(),
+                detections: None,
+                stored_at: clock::now_millis(),
+            })?;
+        }
         let state = match store.detections()? {
             Some(bytes) => stored::decode(&bytes)?,
             None => detect::State::default(),
@@ -118,16 +140,13 @@ impl Committer {
                 from: flush.join.from,
                 clock: flush.join.clock.map(EventTime::nanos),
                 closed: flush.join.closed,
-                stream_clock: flush.clock.map(EventTime::nanos),
+                stored_at: clock::now_millis(),
             };
             (fingerprint.sha256.clone(), checkpoint)
         });
         let sums = window::sum(flush.batches)
             .await
             .map_err(crate::store::local::StoreError::from)?;
-        if let Some(first) = flush.first_time {
-            self.evaluator.start_at(first.millis());
-        }
         let endpoints = sums
             .first()
             .into_iter()
@@ -138,13 +157,17 @@ impl Committer {
             .add(endpoints)
             .await
             .map_err(crate::store::local::StoreError::from)?;
-        let before = self.evaluator.state().clone();
+        let mut decided = flush
+            .first_time
+            .is_some_and(|first| self.evaluator.start_at(first.millis()));
         let watermark = flush
             .clock
             .map(|clock| clock.millis().saturating_sub(self.lateness));
+        let tick = self.evaluator.state().tick;
         let changes = watermark
             .map(|mark| self.evaluator.advance(mark))
             .unwrap_or_default();
+        decided |= self.evaluator.state().tick != tick;
         let mut lines: BTreeMap<&'static str, Vec<u8>> = BTreeMap::new();
         for letter in &flush.rejected {
             let event = events::dead_letter(&self.pipeline, letter);
@@ -154,14 +177,12 @@ impl Committer {
                 .extend(event.to_line().into_bytes());
             *self.published.entry(event.topic).or_default() += 1;
         }
-        self.store(
-            &sums,
+        let stored = Stored {
+            sums: &sums,
             checkpoint,
-            &changes,
-            lines,
-            before != *self.evaluator.state(),
-        )
-        .await
+            outgrown: identity.outgrown.clone(),
+        };
+        self.store(stored, &changes, lines, decided).await
     }
 
     /// Judges the ticks that a finite input still owes, then its newest minute.
@@ -169,15 +190,15 @@ impl Committer {
     /// # Errors
     /// The disk refuses.
     pub async fn finish(&mut self, clock: Option<i64>) -> Result<(), Fault> {
-        let before = self.evaluator.state().clone();
+        let tick = self.evaluator.state().tick;
         let mut changes = clock
             .map(|clock| self.evaluator.advance(clock))
             .unwrap_or_default();
         if let Some(newest) = self.store.reader().newest_minute() {
             changes.extend(self.evaluator.finish(newest));
         }
-        if before != *self.evaluator.state() {
-            self.store(&[], None, &changes, BTreeMap::new(), true)
+        if !changes.is_empty() || self.evaluator.state().tick != tick {
+            self.store(Stored::default(), &changes, BTreeMap::new(), true)
                 .await?;
         }
         self.store.compact(clock::now_millis()).await?;
@@ -186,8 +207,7 @@ impl Committer {
 
     async fn store(
         &mut self,
-        sums: &[arrow::array::RecordBatch],
-        checkpoint: Option<(String, Checkpoint)>,
+        stored: Stored<'_>,
         changes: &[Change],
         mut lines: BTreeMap<&'static str, Vec<u8>>,
         decided: bool,
@@ -209,8 +229,9 @@ impl Committer {
             None
         };
         self.store.commit(Commit {
-            sums,
-            checkpoint,
+            sums: stored.sums,
+            checkpoint: stored.checkpoint,
+            outgrown: stored.outgrown,
             topics: self.topics.lengths(),
             detections,
             stored_at: clock::now_millis(),
@@ -225,7 +246,7 @@ impl Committer {
 
 /// The wire form of the state of labels and insights.
 mod stored {
-    use super::{Deserialize, Fault, Finding, MINUTE_MILLIS, OperationKey, Serialize};
+    use super::{BTreeMap, Deserialize, Fault, Finding, MINUTE_MILLIS, OperationKey, Serialize};
     use crate::detect::{Counts, State};
 
     #[derive(Serialize, Deserialize)]
@@ -249,7 +270,7 @@ mod stored {
     }
 
     pub(super) fn encode(state: &State) -> Result<Vec<u8>, Fault> {
-        let row = |((name, operation), finding): (&(String, OperationKey), &Finding)| Row {
+        let row = |name: &String, operation: &OperationKey, finding: &Finding| Row {
             name: name.clone(),
             zone: operation.zone.clone(),
             host: operation.host.clone(),
@@ -259,41 +280,51 @@ mod stored {
             hits: finding.counts.hits,
             others: finding.counts.others,
         };
+        let rows = state.findings.iter().flat_map(|(name, held)| {
+            held.iter()
+                .map(move |(operation, finding)| row(name, operation, finding))
+        });
         let detections = Detections {
             tick: state.tick,
-            findings: state.findings.iter().map(row).collect(),
+            findings: rows.collect(),
         };
         serde_json::to_vec(&detections).map_err(Fault::Detections)
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<State, Fault> {
         let detections: Detections = serde_json::from_slice(bytes).map_err(Fault::Detections)?;
-        let finding = |row: Row| {
+        let mut findings: BTreeMap<String, BTreeMap<OperationKey, Finding>> = BTreeMap::new();
+        for row in detections.findings {
+            let Row {
+                zone,
+                host,
+                method,
+                endpoint,
+                ..
+            } = row;
             let operation = OperationKey {
-                zone: row.zone,
-                host: row.host,
-                method: row.method,
-                endpoint: row.endpoint,
+                zone,
+                host,
+                method,
+                endpoint,
             };
             let counts = Counts {
                 hits: row.hits,
                 others: row.others,
             };
-            (
-                (row.name, operation),
+            let held = findings.entry(row.name).or_default();
+            held.insert(
+                operation,
                 Finding {
                     since: row.since,
                     counts,
                 },
-            )
-        };
+            );
+        }
         // Ticks are whole minutes; anything else was not written by us and would shift every later one.
         let tick = detections
             .tick
             .map(|tick| tick.div_euclid(MINUTE_MILLIS) * MINUTE_MILLIS);
-        Ok(State {
-            tick,
-            findings: detections.findings.into_iter().map(finding).collect(),
-        })
+        Ok(State { tick, findings })
     }
 }

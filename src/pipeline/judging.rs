@@ -1,5 +1,7 @@
 //! The judging thread: lines in, flushes out. A flush ends when it is full or when its time is up.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -47,6 +49,8 @@ pub(super) struct Judging {
     pub(super) pace: Pace,
     /// Name of the input.
     pub(super) name: String,
+    /// Set when the run is to end.
+    pub(super) stop: Arc<AtomicBool>,
     /// To the committer.
     pub(super) to: mpsc::Sender<Message>,
 }
@@ -90,14 +94,22 @@ impl Judging {
                         source,
                     }));
                 }
+                // The reading thread may be blocked on a quiet standard input for ever.
+                Err(RecvTimeoutError::Timeout) if self.stop.load(Ordering::Relaxed) => {
+                    self.flush(partition, read)?;
+                    return Ok(Message::Stopped);
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     if since_event.elapsed() >= self.pace.idle && partition.open() > 0 {
                         partition.drain();
                     }
                 }
-                Err(RecvTimeoutError::Disconnected) => {
+                Err(RecvTimeoutError::Disconnected) if self.stop.load(Ordering::Relaxed) => {
                     self.flush(partition, read)?;
                     return Ok(Message::Stopped);
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(Message::Failed(Fault::Stage("reading")));
                 }
             }
             if since_flush.elapsed() >= self.pace.flush_every {

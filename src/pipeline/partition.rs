@@ -18,6 +18,10 @@ use crate::source::file::TooLong;
 pub const FLUSH_EXCHANGES: usize = 65_536;
 /// Refused records at which a flush ends: an input of garbage must not grow without bound either.
 const FLUSH_REJECTS: usize = 10_000;
+/// Rows of all tables at which a flush ends: one exchange may break its schema in many places.
+const FLUSH_ROWS: usize = 1_000_000;
+/// Kept bytes of refused records at which a flush ends.
+const FLUSH_REJECTED_BYTES: usize = 16 << 20;
 /// Records at which a flush ends though nothing came out of them: halves that wait, foreign hosts.
 const FLUSH_RECORDS: u64 = 1_000_000;
 
@@ -50,6 +54,7 @@ pub struct Partition {
 struct Rows {
     builder: FlushBuilder,
     rejected: Vec<DeadLetter>,
+    rejected_bytes: usize,
     source: Arc<str>,
     keep_bytes: bool,
     broken: Option<ArrowError>,
@@ -66,6 +71,9 @@ impl Sink for Rows {
     }
 
     fn rejected(&mut self, reason: Reject, payload: &[u8], offset: u64) {
+        if self.keep_bytes {
+            self.rejected_bytes += payload.len();
+        }
         self.rejected.push(DeadLetter {
             reason,
             position: position(&self.source, offset),
@@ -83,6 +91,7 @@ impl Partition {
         let rows = Rows {
             builder: FlushBuilder::new(judge.hasher()),
             rejected: Vec::new(),
+            rejected_bytes: 0,
             source: source.into(),
             keep_bytes,
             broken: None,
@@ -117,7 +126,9 @@ impl Partition {
     #[must_use]
     pub fn full(&self) -> bool {
         self.rows.builder.len() >= FLUSH_EXCHANGES
+            || self.rows.builder.rows() >= FLUSH_ROWS
             || self.rows.rejected.len() >= FLUSH_REJECTS
+            || self.rows.rejected_bytes >= FLUSH_REJECTED_BYTES
             || self.stream.counts.records >= FLUSH_RECORDS
     }
 
@@ -149,6 +160,7 @@ impl Partition {
         if let Some(error) = self.rows.broken.take() {
             return Err(error);
         }
+        self.rows.rejected_bytes = 0;
         Ok(Flush {
             batches: self.rows.builder.finish()?,
             rejected: std::mem::take(&mut self.rows.rejected),

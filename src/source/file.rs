@@ -20,6 +20,9 @@ const FINGERPRINT_BYTES: usize = 1_024;
 const BLOCK: usize = 1 << 20;
 /// How often a followed file is looked at for growth.
 const POLL: Duration = Duration::from_millis(200);
+/// Looks at a renamed file without anything new in it before its successor is opened: five seconds, as long as log
+/// rotation usually takes to tell the writers.
+const GRACE_POLLS: u32 = 25;
 
 /// Identity of an input: the hash of its first `bytes` bytes, decompressed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,7 +102,6 @@ pub struct Input {
     head: Vec<u8>,
     /// Size on disk, bytes; 0 for standard input.
     pub size: u64,
-    stdin_rest: Option<Box<dyn Read + Send>>,
 }
 
 impl Input {
@@ -109,18 +111,12 @@ impl Input {
     /// What the system says.
     pub fn open(path: Option<&Path>) -> io::Result<Self> {
         let Some(path) = path else {
-            let mut stdin: Box<dyn Read + Send> = Box::new(io::stdin());
-            let mut magic = Vec::new();
-            stdin.by_ref().take(4).read_to_end(&mut magic)?;
-            let packing = packing_of(&magic);
-            let rest = unpack(Box::new(io::Cursor::new(magic).chain(stdin)), packing)?;
             return Ok(Self {
                 path: None,
                 file: None,
-                packing,
+                packing: Packing::Plain,
                 head: Vec::new(),
                 size: 0,
-                stdin_rest: Some(rest),
             });
         };
         let mut file = File::open(path)?;
@@ -139,7 +135,6 @@ impl Input {
             packing,
             head,
             size,
-            stdin_rest: None,
         })
     }
 
@@ -155,110 +150,161 @@ impl Input {
         })
     }
 
-    /// Whether reading can start anywhere; standard input cannot.
+    /// Whether the input is packed: its size says nothing about the length of its stream.
     #[must_use]
-    pub fn resumable(&self) -> bool {
-        self.file.is_some()
+    pub fn packed(&self) -> bool {
+        self.packing != Packing::Plain
     }
 
-    /// Sends the lines from `offset` on until the input ends, the receiver is gone, or `stop` is set. A followed file
-    /// does not end; when it is rotated, `End { last: false }` says so and the caller opens its successor.
-    pub fn send(
-        self,
-        offset: u64,
-        max_line: usize,
-        follow: bool,
-        stop: &Arc<AtomicBool>,
-        to: &SyncSender<Event>,
-        spares: &Receiver<Spare>,
-    ) {
+    /// Whether there is enough to tell this input from others: a KiB, or at least one whole line.
+    #[must_use]
+    pub fn recognisable(&self) -> bool {
+        self.head.len() >= FINGERPRINT_BYTES || self.head.contains(&b'\n')
+    }
+
+    /// Sends the lines until the input ends, the receiver is gone, or the run is told to stop. A followed file does
+    /// not end; when it is rotated, `End { last: false }` says so and the caller opens its successor.
+    pub fn send(self, reading: &Reading) {
+        let last_words = match self.send_lines(reading) {
+            Ok(Some(last)) => Event::End { last },
+            Ok(None) => return,
+            Err(error) => Event::Failed(error),
+        };
+        // A receiver that has gone away needs no answer.
+        let _ = reading.to.send(last_words);
+    }
+
+    /// `None` = nobody listens any more; else whether nothing follows.
+    fn send_lines(self, reading: &Reading) -> io::Result<Option<bool>> {
         let path = self.path.clone();
-        let inode = self
-            .file
-            .as_ref()
-            .and_then(|file| file.metadata().ok())
-            .map(|facts| facts.ino());
+        let inode = match &self.file {
+            Some(file) => Some(file.metadata()?.ino()),
+            None => None,
+        };
+        // Waiting to fill a block would hold back what a pipe or a growing file already has.
+        let fills = self.file.is_some() && !reading.follow;
+        let (mut reader, count) = self.reader_at(reading.from, reading.counted_to)?;
         let mut splitter = Splitter {
-            offset,
-            max_line,
+            offset: reading.from,
+            max_line: reading.max_line,
             tail: Vec::new(),
             long: None,
         };
-        let outcome = self.reader_at(offset).and_then(|(mut reader, count)| {
-            loop {
-                if stop.load(Ordering::Relaxed) {
+        let mut quiet = 0;
+        loop {
+            if reading.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let mut block = reading.spares.try_recv().unwrap_or_default();
+            block.clear();
+            block.append(&mut splitter.tail);
+            if read_block(&mut reader, &mut block, fills)? > 0 {
+                quiet = 0;
+                let chunk = splitter.split(block, count.load());
+                if !chunk.lines.is_empty() && reading.to.send(Event::Lines(chunk)).is_err() {
                     return Ok(None);
                 }
-                let mut block = spares.try_recv().unwrap_or_default();
-                block.clear();
-                block.append(&mut splitter.tail);
-                let kept = block.len();
-                block.resize(kept + BLOCK, 0);
-                let read = match reader.read(block.get_mut(kept..).unwrap_or_default()) {
-                    Ok(read) => read,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-                    Err(error) => return Err(error),
-                };
-                block.truncate(kept + read);
-                if read > 0 {
-                    let chunk = splitter.split(block, count.load());
-                    if !chunk.lines.is_empty() && to.send(Event::Lines(chunk)).is_err() {
-                        return Ok(None);
-                    }
-                    continue;
-                }
-                splitter.tail.append(&mut block);
-                if !follow {
-                    return Ok(Some(true));
-                }
-                if replaced(path.as_deref(), inode, splitter.position()) {
-                    return Ok(Some(false));
-                }
-                std::thread::sleep(POLL);
+                continue;
             }
-        });
-        let last_words = match outcome {
-            Err(error) => Event::Failed(error),
-            Ok(None) => return,
-            Ok(Some(last)) => {
+            splitter.tail.append(&mut block);
+            let last = !reading.follow;
+            // Writers keep a renamed file open until they are told; its successor can wait a little.
+            let over = match replaced(path.as_deref(), inode, splitter.position()) {
+                Replaced::No => last,
+                Replaced::Renamed => last || quiet >= GRACE_POLLS,
+                Replaced::Cut => true,
+            };
+            if over {
                 // A finite input may end without a line end; a rotated file is complete too.
                 if let Some(chunk) = splitter.rest()
-                    && to.send(Event::Lines(chunk)).is_err()
+                    && reading.to.send(Event::Lines(chunk)).is_err()
                 {
-                    return;
+                    return Ok(None);
                 }
-                Event::End { last }
+                return Ok(Some(last));
             }
-        };
-        // A receiver that has gone away needs no answer.
-        let _ = to.send(last_words);
+            quiet += 1;
+            std::thread::sleep(POLL);
+        }
     }
 
-    fn reader_at(self, offset: u64) -> io::Result<(Box<dyn Read + Send>, Counter)> {
+    /// The stream from `from` on; `counted_to` must be in it.
+    fn reader_at(self, from: u64, counted_to: u64) -> io::Result<(Box<dyn Read + Send>, Counter)> {
         let counter = Counter::default();
         let Some(mut file) = self.file else {
-            let rest = self.stdin_rest.unwrap_or_else(|| Box::new(io::empty()));
-            return Ok((rest, counter));
+            // Standard input is looked at here, where waiting for its first bytes holds up nobody.
+            let mut stdin = io::stdin();
+            let mut magic = Vec::new();
+            stdin.by_ref().take(4).read_to_end(&mut magic)?;
+            let packing = packing_of(&magic);
+            return Ok((
+                unpack(Box::new(io::Cursor::new(magic).chain(stdin)), packing)?,
+                counter,
+            ));
+        };
+        let short = || {
+            let message = "the file is shorter than what was already counted of it";
+            io::Error::new(io::ErrorKind::InvalidInput, message)
         };
         file.rewind()?;
         if self.packing == Packing::Plain {
-            if file.metadata()?.len() < offset {
-                let message = "the file is shorter than what was already counted of it";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+            if file.metadata()?.len() < counted_to {
+                return Err(short());
             }
-            file.seek(SeekFrom::Start(offset))?;
-            counter.add(offset);
+            file.seek(SeekFrom::Start(from))?;
+            counter.add(from);
         }
         let tallied = Counted {
             file,
             counter: counter.clone(),
         };
         let mut reader = unpack(Box::new(tallied), self.packing)?;
-        if self.packing != Packing::Plain {
-            io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
+        if self.packing != Packing::Plain
+            && io::copy(&mut reader.by_ref().take(from), &mut io::sink())? < from
+        {
+            return Err(short());
         }
         Ok((reader, counter))
     }
+}
+
+/// What a reading thread needs besides the input.
+#[derive(Debug)]
+pub struct Reading {
+    /// Offset to read from.
+    pub from: u64,
+    /// Offset up to which an earlier run has counted the input.
+    pub counted_to: u64,
+    /// Longest line that is kept, bytes.
+    pub max_line: usize,
+    /// Whether to go on when the file ends.
+    pub follow: bool,
+    /// Set when the run is to end.
+    pub stop: Arc<AtomicBool>,
+    /// Where lines go.
+    pub to: SyncSender<Event>,
+    /// Where buffers come back.
+    pub spares: Receiver<Spare>,
+}
+
+/// Reads up to a block behind what `block` holds; gives how much. `fills` = go on until the block is full.
+fn read_block(reader: &mut impl Read, block: &mut Vec<u8>, fills: bool) -> io::Result<usize> {
+    let kept = block.len();
+    block.resize(kept + BLOCK, 0);
+    let mut filled = kept;
+    while let Some(free) = block.get_mut(filled..).filter(|free| !free.is_empty()) {
+        match reader.read(free) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if !fills {
+            break;
+        }
+    }
+    block.truncate(filled);
+    Ok(filled - kept)
 }
 
 /// Bytes read from the file, shared with the reader that moves it.
@@ -300,17 +346,29 @@ fn packing_of(magic: &[u8]) -> Packing {
 fn unpack(raw: Box<dyn Read + Send>, packing: Packing) -> io::Result<Box<dyn Read + Send>> {
     Ok(match packing {
         Packing::Plain => raw,
-        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(raw))),
+        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(
+            BufReader::with_capacity(BLOCK, raw),
+        )),
         Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(raw)?),
     })
 }
 
-/// Whether another file has taken the path, or the file was cut to less than what was read of it.
-fn replaced(path: Option<&Path>, inode: Option<u64>, position: u64) -> bool {
-    let Some(Ok(now)) = path.map(std::fs::metadata) else {
-        return false;
-    };
-    Some(now.ino()) != inode || now.len() < position
+/// What has become of the path of a followed file.
+enum Replaced {
+    /// It is still the same file, and no shorter, or nobody can tell.
+    No,
+    /// Another file has taken the path.
+    Renamed,
+    /// The file was cut to less than what was read of it.
+    Cut,
+}
+
+fn replaced(path: Option<&Path>, inode: Option<u64>, position: u64) -> Replaced {
+    match path.map(std::fs::metadata) {
+        Some(Ok(now)) if Some(now.ino()) != inode => Replaced::Renamed,
+        Some(Ok(now)) if now.len() < position => Replaced::Cut,
+        _ => Replaced::No,
+    }
 }
 
 /// Cuts blocks into lines; keeps what is not finished.
@@ -401,13 +459,26 @@ mod tests {
 
     use super::*;
 
+    fn reading(from: u64, max_line: usize, to: SyncSender<Event>) -> Reading {
+        let (_, spares) = channel();
+        let stop = Arc::default();
+        Reading {
+            from,
+            counted_to: from,
+            max_line,
+            follow: false,
+            stop,
+            to,
+            spares,
+        }
+    }
+
     /// (offset, end, text or length) of every line, reading with tiny limits.
     fn lines(path: &Path, offset: u64, max_line: usize) -> Vec<(u64, u64, String)> {
         let (sender, receiver) = sync_channel(1_000);
-        let input = Input::open(Some(path)).unwrap();
-        let (_spares_to, spares) = channel();
-        input.send(offset, max_line, false, &Arc::default(), &sender, &spares);
-        drop(sender);
+        Input::open(Some(path))
+            .unwrap()
+            .send(&reading(offset, max_line, sender));
         let mut lines = Vec::new();
         for event in receiver {
             let Event::Lines(chunk) = event else { continue };
@@ -472,14 +543,9 @@ mod tests {
         let path = folder.path().join("short");
         std::fs::write(&path, "a\n").unwrap();
         let (sender, receiver) = sync_channel(10);
-        Input::open(Some(&path)).unwrap().send(
-            100,
-            100,
-            false,
-            &Arc::default(),
-            &sender,
-            &channel().1,
-        );
+        Input::open(Some(&path))
+            .unwrap()
+            .send(&reading(100, 100, sender));
         assert!(matches!(receiver.recv().unwrap(), Event::Failed(_)));
     }
 }

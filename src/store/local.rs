@@ -79,6 +79,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a file was compacted away between loading the manifest and reading it.
+    #[must_use]
+    pub fn compacted_away(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
+
     fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),
@@ -94,6 +100,8 @@ pub struct Commit<'a> {
     pub sums: &'a [RecordBatch],
     /// Where reading goes on after this flush, by the input's fingerprint.
     pub checkpoint: Option<(String, Checkpoint)>,
+    /// A shorter fingerprint of the same input, no longer needed.
+    pub outgrown: Option<String>,
     /// Length of every topic file, bytes, already on disk.
     pub topics: BTreeMap<String, u64>,
     /// State of all labels and insights, when it changed.
@@ -187,6 +195,9 @@ impl LocalStore {
         if let Some((fingerprint, checkpoint)) = commit.checkpoint {
             next.checkpoints.insert(fingerprint, checkpoint);
         }
+        if let Some(outgrown) = commit.outgrown {
+            next.checkpoints.remove(&outgrown);
+        }
         next.topics = commit.topics;
         let replaced = match commit.detections {
             Some(state) => {
@@ -206,7 +217,7 @@ impl LocalStore {
     /// # Errors
     /// The disk or DataFusion refuses; the store stays as it was.
     pub async fn compact(&mut self, stored_at: i64) -> Result<(), StoreError> {
-        while let Some(plan) = compact::plan(&self.manifest) {
+        while let Some(plan) = compact::plan(&self.manifest, stored_at) {
             let mut next = self.manifest.clone();
             let outputs = plan.merge(&self.folder).await?;
             for output in outputs {
@@ -247,11 +258,19 @@ impl LocalStore {
             .filter(|file| !keeps(file))
             .map(|file| file.name.clone())
             .collect();
-        if old.is_empty() {
+        let remembered = RETENTION
+            .iter()
+            .map(|(_, age)| *age)
+            .max()
+            .unwrap_or(i64::MAX);
+        let forgotten = |checkpoint: &Checkpoint| now - checkpoint.stored_at > remembered;
+        if old.is_empty() && !self.manifest.checkpoints.values().any(forgotten) {
             return Ok(());
         }
         let mut next = self.manifest.clone();
         next.files.retain(keeps);
+        next.checkpoints
+            .retain(|_, checkpoint| !forgotten(checkpoint));
         self.publish(next, old.into_iter())
     }
 

@@ -193,9 +193,12 @@ impl Exchanges {
     }
 }
 
-/// Size on the wire where the log says it, else of what was captured.
+/// Size on the wire where the log says it, else of what was captured. A terabyte is more than any log means, and sums of
+/// absurd sizes would wrap.
 fn size(declared: Option<u64>, body: Option<&[u8]>) -> u64 {
-    declared.unwrap_or_else(|| body.map_or(0, |body| body.len() as u64))
+    declared
+        .unwrap_or_else(|| body.map_or(0, |body| body.len() as u64))
+        .min(1 << 40)
 }
 
 /// Milliseconds → whole microseconds; negative and absurd durations are clamped to 0 … one day.

@@ -15,6 +15,8 @@ use crate::policy::Zone;
 const MAX_TEMPLATES: usize = 1_000;
 /// Most hosts, of those not listed literally, that one flush adds.
 const MAX_HOSTS: usize = 100;
+/// Longest host that becomes a key, bytes (RFC 1035 section 2.3.4, without the final dot).
+const MAX_HOST: usize = 253;
 /// Most entities with a signal that one flush adds.
 const MAX_ENTITIES: usize = 10_000;
 
@@ -37,9 +39,11 @@ impl Operations {
     pub(super) fn intern(&mut self, zone: &Zone, judged: &Judged) -> u32 {
         self.compose(zone, &judged.host, judged.method.as_str(), &judged.endpoint);
         if let Some(number) = self.numbers.get(self.key.as_str()) {
+            self.overflowed += u64::from(judged.endpoint == OVERFLOW);
             return *number;
         }
-        let host = if zone.lists(&judged.host) || self.admits_host(&judged.host) {
+        let short = judged.host.len() <= MAX_HOST;
+        let host = if zone.lists(&judged.host) || (short && self.admits_host(&judged.host)) {
             judged.host.as_str()
         } else {
             OVERFLOW

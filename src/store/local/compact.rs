@@ -38,8 +38,11 @@ pub(super) struct Output {
     pub(super) rows: RecordBatch,
 }
 
-/// The next merge that is due, if any.
-pub(super) fn plan(manifest: &Manifest) -> Option<Plan> {
+/// The next merge that is due, if any; `now` in epoch milliseconds.
+///
+/// Files that arrived on an earlier day are rolled up however few they are: retention only drops what a wider bucket
+/// holds.
+pub(super) fn plan(manifest: &Manifest, now: i64) -> Option<Plan> {
     let mut groups: BTreeMap<(&str, Resolution, bool, i64), Vec<&FileEntry>> = BTreeMap::new();
     for file in &manifest.files {
         // A large file is merged once more at most: to roll it up.
@@ -54,8 +57,13 @@ pub(super) fn plan(manifest: &Manifest) -> Option<Plan> {
             groups.entry(key).or_default().push(file);
         }
     }
-    let ((name, resolution, rolled, _), files) =
-        groups.into_iter().find(|(_, files)| files.len() > MANY)?;
+    let today = now / ARRIVAL;
+    let due = |(_, resolution, rolled, day): &(&str, Resolution, bool, i64), files: usize| {
+        files > MANY || (!rolled && *resolution != Resolution::Day && *day < today)
+    };
+    let ((name, resolution, rolled, _), files) = groups
+        .into_iter()
+        .find(|(key, files)| due(key, files.len()))?;
     let table = TABLES.iter().find(|table| table.name == name)?;
     let mut rows = 0;
     let mut inputs: Vec<&FileEntry> = Vec::new();

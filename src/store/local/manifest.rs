@@ -68,8 +68,8 @@ pub struct Checkpoint {
     pub clock: Option<i64>,
     /// Offsets at or after `from` whose other half stood before it.
     pub closed: Vec<u64>,
-    /// Stream clock after `end`, epoch nanoseconds.
-    pub stream_clock: Option<i64>,
+    /// Wall time of the last flush, epoch milliseconds.
+    pub stored_at: i64,
 }
 
 impl Manifest {
@@ -136,13 +136,16 @@ impl Manifest {
         self.detections.as_deref() == Some(name) || self.files.iter().any(|file| file.name == name)
     }
 
-    /// Greatest minute with a row in `table`, epoch milliseconds.
+    /// Greatest minute with a row in `table`, epoch milliseconds; once the minutes are past their retention, the
+    /// start of the newest wider bucket.
     pub(super) fn newest(&self, table: &str) -> Option<i64> {
-        let minutes = self
-            .files
-            .iter()
-            .filter(|f| f.table == table && f.resolution == Resolution::Minute);
-        minutes.map(|file| file.to).max()
+        Resolution::ALL.iter().find_map(|resolution| {
+            let files = self
+                .files
+                .iter()
+                .filter(|f| f.table == table && f.resolution == *resolution);
+            files.map(|file| file.to).max()
+        })
     }
 }
 

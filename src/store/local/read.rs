@@ -1,7 +1,7 @@
-//! Merged reads: minutes at the edges of a range, hours between (design section 5).
+//! Merged reads: minutes at the edges of a range, hours and days between (design section 5).
 //!
-//! A reader works on the manifest it loaded. The writer may delete a compacted file meanwhile; then the reader loads
-//! the manifest again and starts over, so that `report` runs beside `run` without a lock.
+//! A reader works on the manifest it loaded. The writer may delete a compacted file meanwhile; then whoever reads opens
+//! another reader and starts over with all its reads, so that they agree and `report` runs beside `run` without a lock.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,9 +12,6 @@ use datafusion::catalog::MemTable;
 use super::manifest::{FileEntry, Manifest};
 use super::{StoreError, parquet};
 use crate::window::{self, Resolution, Table};
-
-/// How often a read starts over because files were compacted away under it.
-const ATTEMPTS: usize = 20;
 
 /// Event time from `from` (inclusive) to `to` (exclusive), epoch milliseconds, whole minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +37,18 @@ impl Range {
             from: to - minutes * Resolution::Minute.millis(),
             to,
         }
+    }
+
+    /// The whole buckets of `width` within the range, if there is one.
+    fn whole(self, width: Resolution) -> Option<Self> {
+        if self == Self::ALL {
+            return Some(self);
+        }
+        let width = width.millis();
+        let from = self.from.div_euclid(width) * width;
+        let from = if from < self.from { from + width } else { from };
+        let to = self.to.div_euclid(width) * width;
+        (from < to).then_some(Self { from, to })
     }
 
     fn overlaps(self, file: &FileEntry) -> bool {
@@ -91,54 +100,43 @@ impl Reader {
     /// Rows of `table` within `range`, merged into buckets of `resolution`, or over all time without one.
     ///
     /// # Errors
-    /// A file cannot be read, or DataFusion refuses.
+    /// A file cannot be read, or DataFusion refuses. [`StoreError::compacted_away`] tells whether opening another
+    /// reader helps.
     pub async fn read(
         &self,
         table: &Table,
         range: Range,
         resolution: Option<Resolution>,
     ) -> Result<Vec<RecordBatch>, StoreError> {
-        let mut manifest = self.manifest.clone();
-        for attempt in 1.. {
-            match self.try_read(&manifest, table, range, resolution).await {
-                Err(StoreError::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::NotFound && attempt < ATTEMPTS =>
-                {
-                    manifest = Manifest::load(&self.folder)?.unwrap_or(manifest);
-                }
-                outcome => return outcome,
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    async fn try_read(
-        &self,
-        manifest: &Manifest,
-        table: &Table,
-        range: Range,
-        resolution: Option<Resolution>,
-    ) -> Result<Vec<RecordBatch>, StoreError> {
         let mut parts = Vec::new();
-        match whole_hours(range).filter(|_| resolution != Some(Resolution::Minute)) {
-            None => parts.extend(self.part(manifest, table, Resolution::Minute, range, false)?),
-            Some(hours) => {
-                let (before, after) = (
-                    Range {
-                        to: hours.from,
-                        ..range
-                    },
-                    Range {
-                        from: hours.to,
-                        ..range
-                    },
-                );
-                parts.extend(self.part(manifest, table, Resolution::Minute, before, false)?);
-                parts.extend(self.part(manifest, table, Resolution::Hour, hours, false)?);
-                // Minutes that no hour holds yet.
-                parts.extend(self.part(manifest, table, Resolution::Minute, hours, true)?);
-                parts.extend(self.part(manifest, table, Resolution::Minute, after, false)?);
+        // Buckets as wide as the caller can use, whole ones inside, finer ones at the edges.
+        let widest = resolution.unwrap_or(Resolution::Day);
+        let mut edges = vec![range];
+        for width in Resolution::ALL
+            .into_iter()
+            .rev()
+            .filter(|width| *width <= widest)
+        {
+            for edge in std::mem::take(&mut edges) {
+                let Some(inner) = edge.whole(width) else {
+                    edges.push(edge);
+                    continue;
+                };
+                parts.extend(self.part(table, width, inner, false)?);
+                // Rows that this width does not hold yet.
+                for finer in Resolution::ALL.into_iter().filter(|finer| *finer < width) {
+                    parts.extend(self.part(table, finer, inner, true)?);
+                }
+                edges.push(Range {
+                    to: inner.from,
+                    ..edge
+                });
+                edges.push(Range {
+                    from: inner.to,
+                    ..edge
+                });
             }
+            edges.retain(|edge| edge.from < edge.to);
         }
         merge(table, parts, resolution).await
     }
@@ -146,13 +144,12 @@ impl Reader {
     /// The rows of one resolution in one range.
     fn part(
         &self,
-        manifest: &Manifest,
         table: &Table,
         resolution: Resolution,
         range: Range,
         only_unrolled: bool,
     ) -> Result<Option<Part>, StoreError> {
-        let files = manifest.files.iter().filter(|file| {
+        let files = self.manifest.files.iter().filter(|file| {
             file.table == table.name
                 && file.resolution == resolution
                 && range.overlaps(file)
@@ -202,16 +199,4 @@ pub(super) async fn merge(
     let union = format!("({})", queries.join(" UNION ALL "));
     let frame = context.sql(&table.merge_sql(&union, resolution)).await?;
     Ok(frame.collect().await?)
-}
-
-/// The whole hours within a range, if there is one.
-fn whole_hours(range: Range) -> Option<Range> {
-    let hour = Resolution::Hour.millis();
-    if range == Range::ALL {
-        return Some(range);
-    }
-    let from = range.from.div_euclid(hour) * hour;
-    let from = if from < range.from { from + hour } else { from };
-    let to = range.to.div_euclid(hour) * hour;
-    (from < to).then_some(Range { from, to })
 }
