@@ -43,7 +43,7 @@ struct Event<'a> {
     #[serde(borrow, default)]
     id: Option<&'a str>,
     #[serde(borrow)]
-    time: Cow<'a, str>,
+    time: sonic_rs::LazyValue<'a>,
     #[serde(borrow, default)]
     request: Option<Request<'a>>,
     #[serde(default)]

@@ -67,10 +67,8 @@ pub fn decode(payload: &[u8], limits: Limits) -> Result<Record<'_>, Reject> {
 /// Whether objects and arrays are nested more than [`MAX_DEPTH`] levels. Counting brackets first settles it for nearly
 /// every event; bodies are strings, and their own depth is judged where they are parsed.
 fn too_deep(payload: &[u8]) -> bool {
-    if memchr::memchr2_iter(b'{', b'[', payload)
-        .nth(MAX_DEPTH)
-        .is_none()
-    {
+    let opening = payload.iter().filter(|byte| matches!(byte, b'{' | b'['));
+    if opening.count() <= MAX_DEPTH {
         return false;
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);

@@ -15,7 +15,7 @@ use crate::source::file::TooLong;
 
 /// Exchanges at which a flush ends; with two flushes in flight a bound of memory, and large enough that writing
 /// files costs little against judging.
-pub const FLUSH_EXCHANGES: usize = 65_536;
+pub const FLUSH_EXCHANGES: usize = 131_072;
 /// Refused records at which a flush ends: an input of garbage must not grow without bound either.
 const FLUSH_REJECTS: usize = 10_000;
 /// Rows of all tables at which a flush ends: one exchange may break its schema in many places.

@@ -74,6 +74,7 @@ async fn simulate(settings: &Settings, random: &mut Random, most: usize, crashes
         let identity = Identity {
             fingerprint: Some(fingerprint),
             name: "log".to_owned(),
+            outgrown: None,
         };
         let mut left = 1 + random.below(most);
         for (start, end) in &lines {

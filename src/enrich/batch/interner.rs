@@ -119,18 +119,22 @@ impl Operations {
 #[derive(Debug, Default)]
 pub(super) struct Entitled {
     known: HashSet<Box<str>, foldhash::fast::RandomState>,
+    key: String,
     pub(super) overflowed: u64,
 }
 
 impl Entitled {
     /// The entity itself, or `{overflow}` when the flush has named enough.
     pub(super) fn admit<'a>(&mut self, kind: &str, entity: &'a str) -> &'a str {
-        let key = format!("{kind}\n{entity}");
-        if self.known.contains(key.as_str()) {
+        self.key.clear();
+        self.key.push_str(kind);
+        self.key.push('\n');
+        self.key.push_str(entity);
+        if self.known.contains(self.key.as_str()) {
             return entity;
         }
         if self.known.len() < MAX_ENTITIES {
-            self.known.insert(key.into());
+            self.known.insert(self.key.as_str().into());
             return entity;
         }
         self.overflowed += 1;
