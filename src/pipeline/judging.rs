@@ -94,8 +94,8 @@ impl Judging {
                         source,
                     }));
                 }
-                // The reading thread may be blocked on a quiet standard input for ever.
-                Err(RecvTimeoutError::Timeout) if self.stop.load(Ordering::Relaxed) => {
+                // Told to stop: the reading thread has ended, or is blocked on a quiet standard input for ever.
+                Err(_) if self.stop.load(Ordering::Relaxed) => {
                     self.flush(partition, read)?;
                     return Ok(Message::Stopped);
                 }
@@ -103,10 +103,6 @@ impl Judging {
                     if since_event.elapsed() >= self.pace.idle && partition.open() > 0 {
                         partition.drain();
                     }
-                }
-                Err(RecvTimeoutError::Disconnected) if self.stop.load(Ordering::Relaxed) => {
-                    self.flush(partition, read)?;
-                    return Ok(Message::Stopped);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Ok(Message::Failed(Fault::Stage("reading")));

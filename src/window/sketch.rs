@@ -225,7 +225,7 @@ impl GroupsAccumulator for Sketches {
         filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
         // Every row is a group of its own.
-        let rows = values.first().map_or(0, |column| column.len());
+        let rows = values.first().map_or(0, Array::len);
         let alone: Vec<usize> = (0..rows).collect();
         let mut sketches = Self::default();
         GroupsAccumulator::update_batch(&mut sketches, values, &alone, filter, rows)?;
