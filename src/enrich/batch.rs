@@ -148,7 +148,7 @@ impl FlushBuilder {
         for violation in &judged.schema.violations {
             self.violations.append(minute, operation, class, violation);
         }
-        self.append_signals(minute, operation, status, zone, judged, client);
+        self.append_signals(minute, operation, status, judged, client);
         let session_seen = judged.session.hash.as_ref().map(|hash| self.observe(hash));
         let path_seen = self.observe(judged.path.as_bytes());
         self.exchanges.append(
@@ -174,16 +174,13 @@ impl FlushBuilder {
         minute: i64,
         operation: u32,
         status: u16,
-        zone: &Zone,
         judged: &Judged,
         client: Option<IpAddr>,
     ) {
         let signals = [
+            // The best outcome: a token of one issuer is no forgery because another configuration does not know it.
             (
-                judged
-                    .tokens
-                    .iter()
-                    .any(|t| matches!(t.outcome, TokenOutcome::Invalid(_))),
+                matches!(judged.token, Some(TokenOutcome::Invalid(_))),
                 "invalid_token",
             ),
             (status == 401 || status == 403, "refused"),
@@ -196,22 +193,36 @@ impl FlushBuilder {
         if signals.iter().all(|(raised, _)| !raised) {
             return;
         }
-        let endpoint = self.observe(&operation_bytes(zone, judged));
+        let endpoint = self.observe(self.operations.key().as_bytes());
         let address = client.map(|ip| self.observe_address(ip));
-        let session = judged.session.hash.map(hex::encode);
-        let tokens = judged
-            .tokens
-            .iter()
-            .filter_map(|token| token.hash.map(hex::encode));
-        let certificate = judged.fingerprint.map(hex::encode);
-        let entities = client
-            .map(|ip| ("ip", ip.to_string()))
+        let ip = client.map(|ip| ip.to_string());
+        let token = judged.tokens.iter().find_map(|token| token.hash);
+        let (mut session, mut bearer, mut certificate) = ([0; 32], [0; 32], [0; 64]);
+        let entities = [
+            ("ip", ip.as_deref()),
+            (
+                "session",
+                judged
+                    .session
+                    .hash
+                    .and_then(|hash| hexadecimal(&hash, &mut session)),
+            ),
+            (
+                "token",
+                token.and_then(|hash| hexadecimal(&hash, &mut bearer)),
+            ),
+            (
+                "certificate",
+                judged
+                    .fingerprint
+                    .and_then(|hash| hexadecimal(&hash, &mut certificate)),
+            ),
+        ];
+        let entities = entities
             .into_iter()
-            .chain(session.map(|hash| ("session", hash)))
-            .chain(tokens.take(1).map(|hash| ("token", hash)))
-            .chain(certificate.map(|fingerprint| ("certificate", fingerprint)));
+            .filter_map(|(kind, entity)| Some((kind, entity?)));
         for (kind, entity) in entities {
-            let entity = self.entities.admit(kind, &entity);
+            let entity = self.entities.admit(kind, entity);
             for (_, signal) in signals.iter().filter(|(raised, _)| *raised) {
                 self.detail_rows += 1;
                 self.signals
@@ -282,13 +293,8 @@ fn address(ip: &str) -> Option<IpAddr> {
     ip.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
-fn operation_bytes(zone: &Zone, judged: &Judged) -> Vec<u8> {
-    [
-        &zone.id,
-        judged.method.as_str(),
-        &judged.host,
-        &judged.endpoint,
-    ]
-    .join("\n")
-    .into_bytes()
+/// Bytes as hexadecimal digits in `digits`, which has two for each.
+fn hexadecimal<'d>(bytes: &[u8], digits: &'d mut [u8]) -> Option<&'d str> {
+    hex::encode_to_slice(bytes, digits).ok()?;
+    std::str::from_utf8(digits).ok()
 }

@@ -11,8 +11,8 @@ use crate::model::Problems;
 pub struct Policy {
     /// Zones in configured order.
     pub zones: Vec<Zone>,
-    by_id: HashMap<String, usize>,
-    literal: HashMap<String, usize>,
+    by_id: HashMap<String, usize, foldhash::fast::RandomState>,
+    literal: HashMap<String, usize, foldhash::fast::RandomState>,
     /// Suffixes with their leading dot (`.partners.shop.example`), longest first.
     wildcard: Vec<(String, usize)>,
 }

@@ -73,6 +73,11 @@ impl Operations {
         number
     }
 
+    /// What tells the operation numbered last from all others.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
     fn compose(&mut self, zone: &Zone, host: &str, method: &str, endpoint: &str) {
         self.key.clear();
         for part in [zone.id.as_str(), host, method, endpoint] {
