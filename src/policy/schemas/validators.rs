@@ -251,7 +251,7 @@ impl<'r> Compilers<'r> {
         let mut options = jsonschema::options()
             .with_draft(self.trees.draft)
             .with_registry(registry)
-            .with_base_uri(format!("gatewatch:/root/{}", self.count))
+            .with_base_uri(format!("gatewatch:/inline/{}", self.count))
             .with_pattern_options(engine())
             .with_pattern_cache(self.patterns.clone())
             .should_validate_formats(self.formats);
