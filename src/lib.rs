@@ -67,3 +67,4 @@ pub mod source;
 pub mod store;
 pub mod traffic;
 pub mod window;
+pub mod wire;

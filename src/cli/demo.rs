@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::report::{Report, Span, compute};
 use super::{generate, grouped, run as run_command, table};
 use crate::clock::Stopwatch;
-use crate::config::Settings;
+use crate::config::{PublishSettings, Settings};
 use crate::posture::Endpoint;
 use crate::publish::INSIGHTS;
 use crate::traffic::{Range, Truth};
@@ -111,11 +111,17 @@ fn labels(endpoints: &[Endpoint]) -> String {
     text
 }
 
+/// Folder of the topics; the demo's own pipeline publishes to files.
+fn topics(settings: &Settings) -> &Path {
+    match &settings.publish {
+        PublishSettings::File(folder) => folder,
+        PublishSettings::Kafka(_) => Path::new(""),
+    }
+}
+
 /// The insights that are open at the end, from the topic that anybody may read.
 fn insights(settings: &Settings) -> anyhow::Result<String> {
-    let path = settings
-        .publish
-        .join(format!("gatewatch.{INSIGHTS}.ndjson"));
+    let path = topics(settings).join(format!("gatewatch.{INSIGHTS}.ndjson"));
     let lines =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut open: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -197,7 +203,7 @@ fn numbers(value: &Value) -> u64 {
 
 fn next_steps(pipeline: &Path, settings: &Settings) -> String {
     let pipeline = pipeline.display();
-    let topics = settings.publish.display();
+    let topics = topics(settings).display();
     format!(
         "\nTry next\n  \
          gatewatch report {pipeline} --range 7d         the same over seven days; --json for machines\n  \

@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
+use crate::config::SourceKind;
 use crate::correlate::JoinState;
 use crate::enrich::{Judge, Judged, Shared};
 use crate::model::{Direction, Exchange, Reject, SchemaOutcome, Violation};
@@ -40,7 +41,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let path = match &args.events {
         Some(path) if path.as_os_str() == "-" => None,
         Some(path) => Some(path.clone()),
-        None => settings.source.path.clone(),
+        None => match &settings.source.kind {
+            SourceKind::File(file) => file.path.clone(),
+            // What a service reads is not replayed here; events come on standard input.
+            SourceKind::Kafka(_) | SourceKind::Http(_) => None,
+        },
     };
     let name = path.as_ref().map_or_else(
         || "standard input".to_owned(),

@@ -106,7 +106,7 @@ pub fn compute(
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut attempts = 0;
     let (rows, newest) = loop {
-        let reader = Reader::open(&settings.store)?;
+        let reader = Reader::open(local(settings)?)?;
         let newest = match (as_of, &reader) {
             (Some(time), Some(_)) => Some(time.minute_millis()),
             (None, Some(reader)) => reader.newest_minute(),
@@ -327,5 +327,12 @@ impl<'r> WireTokens<'r> {
                 .collect(),
             successful_invalid: counts.map_or(0, |c| c.successful_invalid),
         }
+    }
+}
+
+fn local(settings: &Settings) -> anyhow::Result<&std::path::Path> {
+    match &settings.store {
+        crate::store::StoreSettings::Local(folder) => Ok(folder),
+        crate::store::StoreSettings::ClickHouse(_) => anyhow::bail!("not a local store"),
     }
 }

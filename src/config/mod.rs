@@ -2,11 +2,14 @@
 //!
 //! Secrets are never in the file: it names an environment variable or another file.
 
+mod edges;
 mod reader;
 mod resolve;
 mod zones;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +18,7 @@ use thiserror::Error;
 
 use crate::model::{Problem, Problems};
 use crate::policy::{self, Policy};
+use crate::store::StoreSettings;
 use crate::{correlate, decode};
 
 /// Everything one pipeline needs.
@@ -32,10 +36,14 @@ pub struct Settings {
     pub flush_every: Duration,
     /// Bounds of decoding.
     pub limits: decode::Limits,
+    /// How far an event may be ahead of its record's own timestamp.
+    pub future: Duration,
     /// Where sums are kept.
-    pub store: PathBuf,
-    /// Folder of the topic files.
-    pub publish: PathBuf,
+    pub store: StoreSettings,
+    /// Where events go.
+    pub publish: PublishSettings,
+    /// The server; `None` = no server.
+    pub api: Option<ApiSettings>,
     /// Whether dead letters hold the refused bytes.
     pub dead_letter_bytes: bool,
     /// Detection.
@@ -48,15 +56,139 @@ pub struct Settings {
     pub warnings: Vec<Problem>,
 }
 
-/// A file source.
+/// Where events come from.
 #[derive(Clone, Debug)]
 pub struct SourceSettings {
-    /// The file; `None` = standard input.
-    pub path: Option<PathBuf>,
     /// Log format.
     pub adapter: decode::Adapter,
+    /// What is read.
+    pub kind: SourceKind,
+}
+
+/// What is read.
+#[derive(Clone, Debug)]
+pub enum SourceKind {
+    /// A file, or standard input.
+    File(FileSource),
+    /// Topics of a Kafka cluster, as a member of a consumer group.
+    Kafka(KafkaSource),
+    /// Batches that somebody sends.
+    Http(HttpSource),
+}
+
+/// A file source.
+#[derive(Clone, Debug)]
+pub struct FileSource {
+    /// The file; `None` = standard input.
+    pub path: Option<PathBuf>,
     /// Whether to go on reading a file that grows and rotates.
     pub follow: bool,
+}
+
+/// A Kafka source.
+#[derive(Clone)]
+pub struct KafkaSource {
+    /// `bootstrap.servers`.
+    pub brokers: String,
+    /// Topics, at least one.
+    pub topics: Vec<String>,
+    /// Consumer group.
+    pub group: String,
+    /// Where a partition starts that nobody has read yet.
+    pub start: Start,
+    /// What to do when records are gone before they were read.
+    pub on_gap: Gap,
+    /// librdkafka's own settings; may hold secrets.
+    pub options: BTreeMap<String, String>,
+}
+
+/// An HTTP source.
+#[derive(Clone)]
+pub struct HttpSource {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Bearer token that senders must show; only a loopback address may do without.
+    pub token: Option<String>,
+}
+
+/// Where a partition starts that has neither a committed offset nor a row in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At its first record.
+    Earliest,
+    /// After its last record.
+    Latest,
+}
+
+/// What to do when retention removed records that were not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// Stop and say which.
+    Fail,
+    /// Count them and go on.
+    Continue,
+}
+
+/// Where events go.
+#[derive(Clone, Debug)]
+pub enum PublishSettings {
+    /// Folder of the topic files.
+    File(PathBuf),
+    /// Topics of a Kafka cluster.
+    Kafka(KafkaPublish),
+}
+
+/// Topics of a Kafka cluster.
+#[derive(Clone)]
+pub struct KafkaPublish {
+    /// `bootstrap.servers`.
+    pub brokers: String,
+    /// librdkafka's own settings; may hold secrets.
+    pub options: BTreeMap<String, String>,
+    /// What topic names start with.
+    pub prefix: String,
+    /// Replication factor of topics that are made.
+    pub replication: i32,
+}
+
+// Options hold passwords, so only their names are shown.
+impl fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSource")
+            .field("brokers", &self.brokers)
+            .field("topics", &self.topics)
+            .field("group", &self.group)
+            .field("start", &self.start)
+            .field("on_gap", &self.on_gap)
+            .field("options", &self.options.keys())
+            .finish()
+    }
+}
+
+impl fmt::Debug for KafkaPublish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaPublish")
+            .field("brokers", &self.brokers)
+            .field("options", &self.options.keys())
+            .field("prefix", &self.prefix)
+            .field("replication", &self.replication)
+            .finish()
+    }
+}
+
+impl fmt::Debug for HttpSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpSource")
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The server.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiSettings {
+    /// Address to listen on.
+    pub listen: SocketAddr,
 }
 
 /// When and over what labels and insights are decided.
@@ -66,6 +198,8 @@ pub struct DetectSettings {
     pub every: Duration,
     /// How far the watermark must be past a tick.
     pub lateness: Duration,
+    /// Wall time without a flush after which a partition no longer holds the watermark back.
+    pub idle: Duration,
     /// Methods without authentication labels.
     pub excluded_methods: Vec<String>,
     /// Fewest successful requests in 24 hours for a label.

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -20,6 +20,34 @@ pub enum Secret {
     Env(String),
     /// File, relative to the pipeline file.
     File(PathBuf),
+}
+
+impl Secret {
+    /// The bytes of the secret without surrounding white space, and where they came from.
+    ///
+    /// # Errors
+    /// What the system says, with the place.
+    pub fn load(&self, folder: &Path) -> Result<(Vec<u8>, String), String> {
+        let (bytes, from) = match self {
+            Self::Env(name) => (
+                std::env::var(name)
+                    .map(String::into_bytes)
+                    .map_err(|error| error.to_string()),
+                name.clone(),
+            ),
+            Self::File(path) => {
+                let path = folder.join(path);
+                (
+                    std::fs::read(&path).map_err(|error| error.to_string()),
+                    path.display().to_string(),
+                )
+            }
+        };
+        match bytes {
+            Ok(bytes) => Ok((bytes.trim_ascii().to_vec(), from)),
+            Err(error) => Err(format!("{from}: {error}")),
+        }
+    }
 }
 
 /// What all sections of one file share: its line starts, the line of every place seen, and the problems.
@@ -110,6 +138,16 @@ impl<'d> Section<'d> {
 
     pub(super) fn problem(&self, key: &str, message: impl Into<String>, hint: &str) {
         self.sheet.problem(&self.at(key), message, hint);
+    }
+
+    /// A problem of another section, found where both are known.
+    pub(super) fn problem_at(&self, place: &str, message: impl Into<String>, hint: &str) {
+        self.sheet.problem(place, message, hint);
+    }
+
+    /// Whether the key is written.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
     }
 
     /// Whether the section is written in the file.
@@ -246,11 +284,43 @@ impl<'d> Section<'d> {
         pairs
     }
 
+    /// A table of settings of a library: strings, numbers, booleans as text, or secrets.
+    pub(super) fn option_table(&self, key: &'static str) -> Vec<(String, Result<String, Secret>)> {
+        let Some(value) = self.get(key) else {
+            return Vec::new();
+        };
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong_type(key, "a table of settings", value.get_ref());
+            return Vec::new();
+        };
+        let mut settings = Vec::new();
+        for (name, value) in table {
+            let place = format!("{key}.{}", name.get_ref());
+            let setting = match value.get_ref() {
+                DeValue::String(text) => Some(Ok(text.to_string())),
+                DeValue::Integer(number) => Some(Ok(number.as_str().to_owned())),
+                DeValue::Float(number) => Some(Ok(number.as_str().to_owned())),
+                DeValue::Boolean(value) => Some(Ok(value.to_string())),
+                DeValue::Table(_) => self.secret_of(&place, value.get_ref()).map(Err),
+                other => {
+                    self.wrong_type(&place, "a string, a number, true or false", other);
+                    None
+                }
+            };
+            settings.extend(setting.map(|setting| (name.get_ref().to_string(), setting)));
+        }
+        settings
+    }
+
     /// `{ env = "NAME" }` or `{ file = "…" }`.
     pub(super) fn secret(&self, key: &'static str) -> Option<Secret> {
         let value = self.get(key)?;
+        self.secret_of(key, value.get_ref())
+    }
+
+    fn secret_of(&self, key: &str, value: &'d DeValue<'d>) -> Option<Secret> {
         let hint = "a secret is written { env = \"NAME\" } or { file = \"path\" }, never in the file itself";
-        let Some(table) = value.get_ref().as_table() else {
+        let Some(table) = value.as_table() else {
             self.problem(key, "a secret in plain text", hint);
             return None;
         };

@@ -1,6 +1,7 @@
 //! One flush: sum → decide → publish → store. The manifest comes last, so all of it counts or none of it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -55,10 +56,10 @@ impl Committer {
     ///
     /// # Errors
     /// The store or the topic files cannot be used.
-    pub async fn open(settings: &Settings) -> Result<Self, Fault> {
-        let mut store = LocalStore::open(&settings.store, &settings.name)?;
+    pub async fn open(settings: &Settings, folder: &Path, topics: &Path) -> Result<Self, Fault> {
+        let mut store = LocalStore::open(folder, &settings.name)?;
         let committed = (store.manifest().generation > 0).then(|| store.manifest().topics.clone());
-        let topics = TopicFiles::open(&settings.publish, &settings.name, committed.as_ref())?;
+        let topics = TopicFiles::open(topics, &settings.name, committed.as_ref())?;
         if committed.is_none() {
             // A new store beside topics of an earlier one: their history counts as published from here on.
             store.commit(Commit {
@@ -79,6 +80,7 @@ impl Committer {
             lateness,
             excluded_methods,
             min_successful,
+            ..
         } = settings.detect.clone();
         let limits = detect::Limits {
             excluded_methods,

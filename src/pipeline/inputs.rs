@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::commit::Committer;
 use super::run::Fault;
-use crate::config::Settings;
+use crate::config::FileSource;
 use crate::source::file::Input;
 
 /// How often a followed path is looked at until it appears.
@@ -52,8 +52,8 @@ pub(super) fn open(
 }
 
 /// Rotated files that earlier runs were reading under the followed name and did not finish, oldest first.
-pub(super) fn rotated_away(settings: &Settings, committer: &Committer) -> Vec<PathBuf> {
-    let Some(path) = settings.source.path.as_deref() else {
+pub(super) fn rotated_away(source: &FileSource, committer: &Committer) -> Vec<PathBuf> {
+    let Some(path) = source.path.as_deref() else {
         return Vec::new();
     };
     let (Some(stem), Some(folder)) = (

@@ -16,12 +16,13 @@ use super::inputs;
 use super::judging::{Judging, Message, Pace};
 use super::partition::Partition;
 use super::stream::{Counts, Stream};
-use crate::config::Settings;
+use crate::config::{FileSource, PublishSettings, Settings, SourceKind};
 use crate::correlate::JoinState;
 use crate::enrich::{Judge, Shared};
 use crate::model::EventTime;
 use crate::publish::file::TopicError;
 use crate::source::file::{Input, Reading};
+use crate::store::StoreSettings;
 use crate::store::local::StoreError;
 
 /// Chunks of about 1 MiB between reading and judging.
@@ -131,15 +132,21 @@ pub async fn run(
     stop: &Arc<AtomicBool>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
-    let committer = Committer::open(settings).await?;
+    let (SourceKind::File(source), StoreSettings::Local(store), PublishSettings::File(topics)) =
+        (&settings.source.kind, &settings.store, &settings.publish)
+    else {
+        return Err(Fault::Stage("service"));
+    };
+    let committer = Committer::open(settings, store, topics).await?;
     let key = match &settings.hash_key {
         Some(key) => key.clone(),
-        None => inputs::stored_key(&settings.store)?,
+        None => inputs::stored_key(store)?,
     };
     let shared = Arc::new(Shared::new(&key));
     let judge = Judge::new(Arc::clone(&settings.policy), Arc::clone(&shared));
     let mut run = Run {
         settings,
+        file: source,
         judge,
         committer,
         stop,
@@ -155,6 +162,7 @@ pub async fn run(
 /// One run of a pipeline.
 struct Run<'r> {
     settings: &'r Settings,
+    file: &'r FileSource,
     judge: Judge,
     committer: Committer,
     stop: &'r Arc<AtomicBool>,
@@ -175,8 +183,8 @@ enum Ended {
 impl Run<'_> {
     /// Reads every input to its end; `false` = told to stop before.
     async fn read_all(&mut self) -> Result<bool, Fault> {
-        if self.settings.source.follow {
-            for path in inputs::rotated_away(self.settings, &self.committer) {
+        if self.file.follow {
+            for path in inputs::rotated_away(self.file, &self.committer) {
                 let Some(input) = inputs::open(Some(&path), false, self.stop)? else {
                     return Ok(false);
                 };
@@ -188,8 +196,8 @@ impl Run<'_> {
                 }
             }
         }
-        let path = self.settings.source.path.as_deref();
-        let follow = self.settings.source.follow;
+        let path = self.file.path.as_deref();
+        let follow = self.file.follow;
         loop {
             let Some(input) = inputs::open(path, follow, self.stop)? else {
                 return Ok(false);
@@ -216,7 +224,7 @@ impl Run<'_> {
         let identity = Identity {
             outgrown: outgrown.map(|fingerprint| fingerprint.sha256.clone()),
             fingerprint: newest,
-            name: inputs::name_of(self.settings.source.path.as_deref()),
+            name: inputs::name_of(self.file.path.as_deref()),
         };
         let checkpoint = known.map(|(_, checkpoint)| checkpoint).unwrap_or_default();
         self.summary.resumed_at = checkpoint.end;

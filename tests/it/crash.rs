@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Instant;
 
+use gatewatch::clock::Stopwatch;
 use gatewatch::traffic::Scenario;
 
 use crate::command::{command, output, pipeline, reports, succeeds, topic};
@@ -65,7 +65,7 @@ fn a_run_killed_twenty_times_gives_the_same_store() {
     for pipeline in [&whole, &killed] {
         many_flushes(pipeline);
     }
-    let watch = Instant::now();
+    let watch = Stopwatch::start();
     succeeds(&["run", whole.to_str().unwrap()]);
     let one_run = watch.elapsed();
 

@@ -15,9 +15,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("detect", &["model", "window"]),
     ("posture", &["model", "policy", "detect"]),
     ("traffic", &["model", "policy"]),
-    ("source", &["model"]),
-    ("store", &["model", "window"]),
-    ("publish", &["model", "detect"]),
+    ("wire", &["model"]),
+    ("source", &["model", "wire"]),
+    ("store", &["model", "window", "wire"]),
+    ("publish", &["model", "detect", "wire"]),
     (
         "pipeline",
         &[
@@ -32,10 +33,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "source",
             "store",
             "publish",
+            "wire",
             "config",
         ],
     ),
-    ("config", &["model", "decode", "correlate", "policy"]),
+    (
+        "config",
+        &["model", "decode", "correlate", "policy", "store", "wire"],
+    ),
 ];
 
 /// Words that layer 1 must not contain: I/O, clocks, environment, channels, threads.

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gatewatch::cli::report::{Span, compute};
-use gatewatch::config::{self, Settings};
+use gatewatch::config::{self, PublishSettings, Settings, SourceKind};
 use gatewatch::correlate::JoinState;
 use gatewatch::enrich::{Judge, Shared};
 use gatewatch::model::EventTime;
 use gatewatch::pipeline::commit::Identity;
 use gatewatch::pipeline::{Committer, Partition, Stream};
 use gatewatch::source::file::Input;
+use gatewatch::store::StoreSettings;
 use gatewatch::traffic::Scenario;
 
 use crate::command::pipeline;
@@ -31,7 +32,12 @@ impl Random {
 /// Reads the log of a pipeline in flushes of random sizes; after some of them the process "dies" and the next one goes
 /// on from the store.
 async fn simulate(settings: &Settings, random: &mut Random, most: usize, crashes: bool) {
-    let log = fs::read(settings.source.path.as_ref().unwrap()).unwrap();
+    let (SourceKind::File(file), StoreSettings::Local(store), PublishSettings::File(topics)) =
+        (&settings.source.kind, &settings.store, &settings.publish)
+    else {
+        panic!("the scenario is embedded");
+    };
+    let log = fs::read(file.path.as_ref().unwrap()).unwrap();
     let lines: Vec<(usize, usize)> = {
         let ends = log
             .iter()
@@ -43,8 +49,8 @@ async fn simulate(settings: &Settings, random: &mut Random, most: usize, crashes
             .collect()
     };
     'process: loop {
-        let mut committer = Committer::open(settings).await.unwrap();
-        let input = Input::open(settings.source.path.as_deref()).unwrap();
+        let mut committer = Committer::open(settings, store, topics).await.unwrap();
+        let input = Input::open(file.path.as_deref()).unwrap();
         let (fingerprint, checkpoint) = match committer.checkpoint(&input) {
             Some((fingerprint, checkpoint)) => (fingerprint, checkpoint),
             None => (
