@@ -88,3 +88,52 @@ pub struct LedgerRow {
     /// Wall time, epoch milliseconds.
     pub stored_at: i64,
 }
+
+/// Why ClickHouse cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(String);
+
+impl StoreError {
+    /// Whether trying again may help.
+    #[must_use]
+    pub fn retry(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The store.
+#[derive(Clone, Debug)]
+pub struct ClickHouse;
+
+#[allow(
+    missing_docs,
+    clippy::unused_async,
+    clippy::missing_errors_doc,
+    clippy::unimplemented
+)]
+impl ClickHouse {
+    pub async fn open(_: &Settings, _: &str) -> Result<Self, StoreError> {
+        unimplemented!()
+    }
+    pub async fn write(
+        &self,
+        _: &FlushRange,
+        _: &[arrow::array::RecordBatch],
+        _: i64,
+    ) -> Result<u64, StoreError> {
+        unimplemented!()
+    }
+    pub async fn record(&self, _: &LedgerRow) -> Result<(), StoreError> {
+        unimplemented!()
+    }
+    pub async fn ledger(&self, _: &str, _: i32) -> Result<Option<LedgerRow>, StoreError> {
+        unimplemented!()
+    }
+    pub async fn blocks_since(&self, _: i64) -> Result<u64, StoreError> {
+        unimplemented!()
+    }
+    pub fn deduplication_window(&self) -> u64 {
+        unimplemented!()
+    }
+}
