@@ -95,7 +95,7 @@ fn open(service: &Arc<Service>, lease: &Lease, found: Resume) -> UnboundedReceiv
     let request = Request::Start {
         lease: lease.clone(),
         from: found.join.from,
-        reach: Some(end.max(found.first)),
+        reach: end.max(found.first),
     };
     let opening = Opening {
         lease: lease.clone(),

@@ -149,6 +149,8 @@ struct Lane {
     /// are done.
     waiting: VecDeque<Batch>,
     done: usize,
+    /// Where the partition ended when nothing has come since.
+    at_end: Option<u64>,
     /// Every record before this offset was applied, or does not exist.
     read_to: u64,
     since_flush: Stopwatch,
@@ -163,16 +165,15 @@ impl Worker {
                 Ok(Work::Records(batch)) if !self.finishing => {
                     if let Some(lane) = self.lanes.get_mut(&batch.lease) {
                         lane.since_record = Stopwatch::start();
+                        lane.at_end = None;
                         lane.waiting.push_back(batch);
                         lane.apply()?;
                     }
                 }
                 Ok(Work::Reached(lease, offset)) => {
-                    if let Some(lane) = self.lanes.get_mut(&lease)
-                        && lane.waiting.is_empty()
-                    {
-                        lane.read_to = lane.read_to.max(offset);
-                        lane.finish_repeat()?;
+                    if let Some(lane) = self.lanes.get_mut(&lease) {
+                        lane.at_end = Some(offset);
+                        lane.apply()?;
                     }
                 }
                 Ok(Work::Stored(lease)) => {
@@ -221,6 +222,7 @@ impl Worker {
             writing: false,
             waiting: VecDeque::new(),
             done: 0,
+            at_end: None,
             since_flush: Stopwatch::start(),
             since_record: Stopwatch::start(),
         };
@@ -261,6 +263,7 @@ impl Lane {
             }
             self.done = 0;
         }
+        self.read_to = self.read_to.max(self.at_end.unwrap_or_default());
         self.finish_repeat()
     }
 
@@ -279,13 +282,14 @@ impl Lane {
         }
     }
 
-    /// Ends a flush because its time is up, or because nothing has come for long and halves wait.
+    /// Ends a flush because its time is up, or because the partition has been at its end for long and halves wait.
     fn cut_by_time(&mut self, interval: Duration, idle: Duration) -> Result<(), ArrowError> {
         if self.writing || self.repeat.is_some() {
             return Ok(());
         }
         if self.partition.open() > 0
             && self.waiting.is_empty()
+            && self.at_end.is_some()
             && self.read_to >= self.first
             && self.since_record.elapsed() >= idle
         {

@@ -70,7 +70,7 @@ pub enum Event {
     Revoked(Lease),
     /// Records of one partition, in order.
     Records(Batch),
-    /// Every record before this offset has been delivered.
+    /// The end of the partition: every record before this offset has been delivered, and there is none after it now.
     Reached(Lease, u64),
     /// Records were removed before they were read; the first one that is left.
     Gap(Lease, u64),
@@ -83,14 +83,15 @@ pub enum Event {
 /// What the polling thread is asked for.
 #[derive(Debug)]
 pub enum Request {
-    /// Read a partition from this offset on; with `reach`, say when everything before that offset was delivered.
+    /// Read a partition from this offset on. Where the partition ends is asked for until it is at `reach` at least:
+    /// compaction and transactions may have removed the records just before.
     Start {
         /// The assignment.
         lease: Lease,
         /// First offset to deliver.
         from: u64,
-        /// Offset to report.
-        reach: Option<u64>,
+        /// Offset that must be known to be reached.
+        reach: u64,
     },
     /// Commit an offset with its metadata.
     Commit(Commit),

@@ -44,10 +44,10 @@ struct Slot {
     /// Set once it is to be read.
     queue: Option<PartitionQueue<Context>>,
     /// Start that has to be tried again: a partition is seekable a moment after its assignment.
-    start: Option<(u64, Option<u64>)>,
+    start: Option<(u64, u64)>,
     /// Offset that the next record has at least.
     next: u64,
-    reach: Option<u64>,
+    reach: u64,
     under_way: Arc<AtomicUsize>,
     pending: Pending,
 }
@@ -301,7 +301,7 @@ impl Poller {
         Ok((committed, unsigned(low), unsigned(high)))
     }
 
-    fn start(&mut self, lease: &Lease, from: u64, reach: Option<u64>) {
+    fn start(&mut self, lease: &Lease, from: u64, reach: u64) {
         if let Some(slot) = self.slots.get_mut(&lease.at)
             && slot.lease == *lease
         {
@@ -487,7 +487,7 @@ impl Slot {
             queue: None,
             start: None,
             next: 0,
-            reach: None,
+            reach: 0,
             under_way: Arc::new(AtomicUsize::new(0)),
             pending: Pending::default(),
         }
@@ -500,7 +500,7 @@ impl Slot {
         consumer: &Arc<BaseConsumer<Context>>,
         wake: &Sender<Request>,
         from: u64,
-        reach: Option<u64>,
+        reach: u64,
     ) -> Result<(), KafkaError> {
         let at = &self.lease.at;
         let offset = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
@@ -563,23 +563,21 @@ impl Slot {
         }));
     }
 
-    /// At the end of the partition: says so where it was asked for. Compaction and transactions may have removed the
-    /// records just before it.
+    /// At the end of the partition.
     fn reached(
         &mut self,
         consumer: &BaseConsumer<Context>,
         deliver: &mut Box<dyn FnMut(Event) + Send>,
     ) {
-        let Some(reach) = self.reach else { return };
         let at = &self.lease.at;
-        match consumer.fetch_watermarks(&at.topic, at.partition, PATIENCE) {
-            Ok((_, high)) if unsigned(high) >= reach => {
-                self.reach = None;
-                deliver(Event::Reached(self.lease.clone(), unsigned(high)));
+        let mut end = self.next;
+        if end < self.reach {
+            match consumer.fetch_watermarks(&at.topic, at.partition, PATIENCE) {
+                Ok((_, high)) => end = end.max(unsigned(high)),
+                Err(error) => tracing::warn!("cannot learn where {at} ends: {error}"),
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!("cannot learn where {at} ends: {error}"),
         }
+        deliver(Event::Reached(self.lease.clone(), end));
     }
 }
 
