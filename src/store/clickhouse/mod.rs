@@ -135,10 +135,6 @@ pub struct Detections {
     pub changes: String,
 }
 
-/// Blocks of one flush in the table that got most of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Blocks(pub u64);
-
 /// An open store; clones share its connections.
 #[derive(Clone)]
 pub struct ClickHouse {
@@ -177,13 +173,36 @@ impl ClickHouse {
             }
         }
         let window = schema::verify(&connection, settings).await?;
-        Ok(Self {
+        Ok(Self::with(connection, settings, pipeline, window))
+    }
+
+    /// One try to connect for reading: nothing is created, and `None` means that nothing was stored yet.
+    ///
+    /// # Errors
+    /// No answer ([`StoreError::retry`]), refused credentials, tables of another version.
+    pub async fn open_to_read(
+        settings: &Settings,
+        pipeline: &str,
+    ) -> Result<Option<Self>, StoreError> {
+        let connection = Connection::new(settings)?;
+        let found = schema::found(&connection, settings).await?;
+        if found != schema::latest() {
+            return match found {
+                0 => Ok(None),
+                found => Err(schema::version_error(settings, found)),
+            };
+        }
+        Ok(Some(Self::with(connection, settings, pipeline, 0)))
+    }
+
+    fn with(connection: Connection, settings: &Settings, pipeline: &str, window: u64) -> Self {
+        Self {
             connection,
             database: settings.database.as_str().into(),
             pipeline: pipeline.into(),
             window,
             kept_ledger: schema::kept_ledger(settings).as_secs(),
-        })
+        }
     }
 
     /// Creates and upgrades the database and its tables; the names of what was applied, none when all was there.
@@ -194,7 +213,8 @@ impl ClickHouse {
         schema::migrate(&Connection::new(settings)?, settings).await
     }
 
-    /// Writes the sums of one flush, in the order of [`TABLES`]. Repeating it, whole or in part, changes nothing.
+    /// Writes the sums of one flush, in the order of [`TABLES`]; the number of blocks in the table that got most. Repeating
+    /// it, whole or in part, changes nothing.
     ///
     /// # Errors
     /// Refused, or still unreachable after the deadline. Part of the flush may be stored then: repeat it.
@@ -203,7 +223,7 @@ impl ClickHouse {
         range: &FlushRange,
         sums: &[RecordBatch],
         stored_at: i64,
-    ) -> Result<Blocks, StoreError> {
+    ) -> Result<u64, StoreError> {
         let watch = Stopwatch::start();
         let mut most = 0;
         let mut writes = Vec::new();
@@ -231,7 +251,7 @@ impl ClickHouse {
         for written in together(writes).await {
             written?;
         }
-        Ok(Blocks(most))
+        Ok(most)
     }
 
     /// Blocks that every table remembers at least.
