@@ -19,5 +19,6 @@ mod follow;
 mod house;
 mod privacy;
 mod quickstart;
+mod services_clickhouse;
 mod simulation;
 mod truth;
