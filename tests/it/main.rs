@@ -20,5 +20,6 @@ mod house;
 mod privacy;
 mod quickstart;
 mod services;
+mod services_clickhouse;
 mod simulation;
 mod truth;
