@@ -17,6 +17,7 @@ mod corpora;
 mod crash;
 mod follow;
 mod house;
+mod http_source;
 mod privacy;
 mod quickstart;
 mod services;

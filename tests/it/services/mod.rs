@@ -8,8 +8,8 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 /// Where the services listen.
 pub struct Services {
@@ -35,7 +35,10 @@ pub fn services(test: &str) -> Option<Services> {
 /// A name that no other test and no other run has.
 pub fn unique(name: &str) -> String {
     let random: [u8; 6] = rand_bytes();
-    format!("{name}-{}", random.map(|byte| format!("{byte:02x}")).concat())
+    format!(
+        "{name}-{}",
+        random.map(|byte| format!("{byte:02x}")).concat()
+    )
 }
 
 fn rand_bytes<const N: usize>() -> [u8; N] {
@@ -63,7 +66,11 @@ impl Services {
     }
 
     /// Produces (partition, key, payload), in order, and waits until all of it is acknowledged.
-    pub fn produce<'p>(&self, topic: &str, records: impl Iterator<Item = (i32, &'p str, &'p [u8])>) {
+    pub fn produce<'p>(
+        &self,
+        topic: &str,
+        records: impl Iterator<Item = (i32, &'p str, &'p [u8])>,
+    ) {
         let producer: ThreadedProducer<DefaultProducerContext> = self
             .config()
             .set("enable.idempotence", "true")
@@ -72,7 +79,10 @@ impl Services {
             .create()
             .unwrap();
         for (partition, key, payload) in records {
-            let mut record = BaseRecord::to(topic).partition(partition).key(key).payload(payload);
+            let mut record = BaseRecord::to(topic)
+                .partition(partition)
+                .key(key)
+                .payload(payload);
             while let Err((_, again)) = producer.send(record) {
                 record = again;
                 std::thread::sleep(Duration::from_millis(5));

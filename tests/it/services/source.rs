@@ -36,7 +36,9 @@ fn read(
     while !enough(seen, leases) {
         match events.recv_timeout(Duration::from_secs(60)).unwrap() {
             Event::Assigned(assignment) => {
-                let from = assignment.committed.map_or(assignment.low, |(offset, _)| offset);
+                let from = assignment
+                    .committed
+                    .map_or(assignment.low, |(offset, _)| offset);
                 leases.push(assignment.lease.clone());
                 requests.send(Request::Start {
                     lease: assignment.lease,
@@ -48,7 +50,10 @@ fn read(
             Event::Records(batch) => {
                 let offsets = seen.entry(batch.lease.at.partition).or_default();
                 for record in &batch.records {
-                    assert_eq!(batch.payload(record), format!("{}", record.offset).as_bytes());
+                    assert_eq!(
+                        batch.payload(record),
+                        format!("{}", record.offset).as_bytes()
+                    );
                     offsets.push(record.offset);
                 }
             }
@@ -75,7 +80,9 @@ async fn records_are_delivered_once_and_commits_of_an_ended_assignment_are_refus
     let (first, first_events) = consumer(&settings);
     let (mut seen, mut leases) = (HashMap::new(), Vec::new());
     let all = |seen: &HashMap<i32, Vec<u64>>| seen.values().map(Vec::len).sum::<usize>();
-    read(&first, &first_events, &mut seen, &mut leases, |seen, _| all(seen) == 80_000);
+    read(&first, &first_events, &mut seen, &mut leases, |seen, _| {
+        all(seen) == 80_000
+    });
     for offsets in seen.values() {
         assert!(offsets.iter().copied().eq(0..20_000), "in order, once each");
     }
@@ -90,20 +97,35 @@ async fn records_are_delivered_once_and_commits_of_an_ended_assignment_are_refus
     let (mut seen_there, mut leases_there) = (HashMap::new(), Vec::new());
     let mut sent = false;
     while leases_there.len() != 2 || all(&seen_there) != 20_000 {
-        read(&first, &first_events, &mut seen, &mut leases, |_, leases| {
-            std::mem::replace(&mut sent, true) && leases.len() != 3
-        });
+        read(
+            &first,
+            &first_events,
+            &mut seen,
+            &mut leases,
+            |_, leases| std::mem::replace(&mut sent, true) && leases.len() != 3,
+        );
         if leases.len() == 2 {
-            read(&second, &second_events, &mut seen_there, &mut leases_there, |seen, leases| {
-                leases.len() == 2 && all(seen) == 20_000
-            });
+            read(
+                &second,
+                &second_events,
+                &mut seen_there,
+                &mut leases_there,
+                |seen, leases| leases.len() == 2 && all(seen) == 20_000,
+            );
         }
     }
     for offsets in seen_there.values() {
-        assert!(offsets.iter().copied().eq(10_000..20_000), "from the committed offset");
+        assert!(
+            offsets.iter().copied().eq(10_000..20_000),
+            "from the committed offset"
+        );
     }
     for lease in &before {
-        let expected = if leases.contains(lease) { Ok(()) } else { Err(Refused) };
+        let expected = if leases.contains(lease) {
+            Ok(())
+        } else {
+            Err(Refused)
+        };
         let outcome = first.commit(lease, 20_000, String::new()).await;
         assert_eq!(outcome, expected, "{lease:?}");
     }
