@@ -1,7 +1,7 @@
 //! The Kafka source alone: everything is delivered once and in order, and a commit of an ended assignment is refused.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use gatewatch::source::kafka::{Event, Lag, Lease, Refused, Request, Requests, Settings, start};
@@ -17,43 +17,57 @@ fn settings(services: &Services, topic: &str, group: &str) -> Settings {
     }
 }
 
-fn consumer(settings: &Settings) -> (Requests, Receiver<Event>) {
-    let (to, events) = channel();
-    let requests = start(settings, &Lag::default(), move |event| {
-        let _ = to.send(event);
-    });
-    (requests.unwrap(), events)
+/// One member of the group, and what it was given.
+struct Member {
+    requests: Requests,
+    events: Receiver<Event>,
+    seen: HashMap<i32, Vec<u64>>,
+    leases: Vec<Lease>,
 }
 
-/// Starts every assigned partition where the group stands, until `enough` says so.
-fn read(
-    requests: &Requests,
-    events: &Receiver<Event>,
-    seen: &mut HashMap<i32, Vec<u64>>,
-    leases: &mut Vec<Lease>,
-    mut enough: impl FnMut(&HashMap<i32, Vec<u64>>, &[Lease]) -> bool,
-) {
-    while !enough(seen, leases) {
-        match events.recv_timeout(Duration::from_secs(60)).unwrap() {
+impl Member {
+    fn join(settings: &Settings) -> Self {
+        let (to, events) = channel();
+        let requests = start(settings, &Lag::default(), move |event| {
+            let _ = to.send(event);
+        });
+        Self {
+            requests: requests.unwrap(),
+            events,
+            seen: HashMap::new(),
+            leases: Vec::new(),
+        }
+    }
+
+    fn read(&self) -> usize {
+        self.seen.values().map(Vec::len).sum()
+    }
+
+    /// Follows the next event, if one comes soon. Partitions start where the group stands.
+    fn follow(&mut self) {
+        let event = match self.events.recv_timeout(Duration::from_millis(20)) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => return,
+            Err(gone) => panic!("{gone}"),
+        };
+        match event {
             Event::Assigned(assignment) => {
                 let from = assignment
                     .committed
                     .map_or(assignment.low, |(offset, _)| offset);
-                leases.push(assignment.lease.clone());
-                requests.send(Request::Start {
+                self.leases.push(assignment.lease.clone());
+                self.requests.send(Request::Start {
                     lease: assignment.lease,
                     from,
                     reach: from,
                 });
             }
-            Event::Revoked(lease) => leases.retain(|held| *held != lease),
+            Event::Revoked(lease) => self.leases.retain(|held| *held != lease),
             Event::Records(batch) => {
-                let offsets = seen.entry(batch.lease.at.partition).or_default();
+                let offsets = self.seen.entry(batch.lease.at.partition).or_default();
                 for record in &batch.records {
-                    assert_eq!(
-                        batch.payload(record),
-                        format!("{}", record.offset).as_bytes()
-                    );
+                    let expected = record.offset.to_string();
+                    assert_eq!(batch.payload(record), expected.as_bytes());
                     offsets.push(record.offset);
                 }
             }
@@ -77,58 +91,44 @@ async fn records_are_delivered_once_and_commits_of_an_ended_assignment_are_refus
     }
     let settings = settings(&services, &topic, &group);
 
-    let (first, first_events) = consumer(&settings);
-    let (mut seen, mut leases) = (HashMap::new(), Vec::new());
-    let all = |seen: &HashMap<i32, Vec<u64>>| seen.values().map(Vec::len).sum::<usize>();
-    read(&first, &first_events, &mut seen, &mut leases, |seen, _| {
-        all(seen) == 80_000
-    });
-    for offsets in seen.values() {
+    let mut first = Member::join(&settings);
+    while first.read() < 80_000 {
+        first.follow();
+    }
+    for offsets in first.seen.values() {
         assert!(offsets.iter().copied().eq(0..20_000), "in order, once each");
     }
     // Half is committed, with metadata.
-    for lease in &leases {
-        assert_eq!(first.commit(lease, 10_000, "half".to_owned()).await, Ok(()));
+    for lease in &first.leases {
+        let committed = first.requests.commit(lease, 10_000, "half".to_owned());
+        assert_eq!(committed.await, Ok(()));
     }
 
-    // A second member takes partitions over; what it was not given stays, and the ended leases cannot commit.
-    let before = leases.clone();
-    let (second, second_events) = consumer(&settings);
-    let (mut seen_there, mut leases_there) = (HashMap::new(), Vec::new());
-    let mut sent = false;
-    while leases_there.len() != 2 || all(&seen_there) != 20_000 {
-        read(
-            &first,
-            &first_events,
-            &mut seen,
-            &mut leases,
-            |_, leases| std::mem::replace(&mut sent, true) && leases.len() != 3,
-        );
-        if leases.len() == 2 {
-            read(
-                &second,
-                &second_events,
-                &mut seen_there,
-                &mut leases_there,
-                |seen, leases| leases.len() == 2 && all(seen) == 20_000,
-            );
-        }
+    // A second member takes partitions over: they start where they were committed, the others go on undisturbed.
+    let before = first.leases.clone();
+    let mut second = Member::join(&settings);
+    while second.leases.len() != 2 || second.read() != 20_000 {
+        first.follow();
+        second.follow();
     }
-    for offsets in seen_there.values() {
+    for offsets in second.seen.values() {
         assert!(
             offsets.iter().copied().eq(10_000..20_000),
             "from the committed offset"
         );
     }
+    assert_eq!(first.read(), 80_000, "nothing is delivered again");
+    // The leases that ended cannot commit, though this member is in good standing with the group.
+    assert_eq!(first.leases.len(), 2);
     for lease in &before {
-        let expected = if leases.contains(lease) {
+        let expected = if first.leases.contains(lease) {
             Ok(())
         } else {
             Err(Refused)
         };
-        let outcome = first.commit(lease, 20_000, String::new()).await;
+        let outcome = first.requests.commit(lease, 20_000, String::new()).await;
         assert_eq!(outcome, expected, "{lease:?}");
     }
-    first.send(Request::Stop);
-    second.send(Request::Stop);
+    first.requests.send(Request::Stop);
+    second.requests.send(Request::Stop);
 }
