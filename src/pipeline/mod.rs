@@ -8,6 +8,7 @@ mod inputs;
 mod judging;
 pub mod partition;
 pub mod run;
+pub mod service;
 pub mod stream;
 
 pub use commit::Committer;

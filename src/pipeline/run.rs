@@ -12,10 +12,10 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::commit::{Committer, Identity};
-use super::inputs;
 use super::judging::{Judging, Message, Pace};
 use super::partition::Partition;
 use super::stream::{Counts, Stream};
+use super::{inputs, service};
 use crate::config::{FileSource, PublishSettings, Settings, SourceKind};
 use crate::correlate::JoinState;
 use crate::enrich::{Judge, Shared};
@@ -66,6 +66,9 @@ pub enum Fault {
         /// What the system says.
         source: io::Error,
     },
+    /// The service.
+    #[error(transparent)]
+    Service(#[from] super::service::ServiceFault),
     /// A thread ended without a word.
     #[error("the {0} stage stopped unexpectedly")]
     Stage(&'static str),
@@ -115,6 +118,8 @@ pub struct Summary {
     pub published: BTreeMap<&'static str, u64>,
     /// Bytes of the input that an earlier run had counted already.
     pub resumed_at: u64,
+    /// Records that retention removed before they were read.
+    pub lost: u64,
     /// Flushes stored.
     pub flushes: u64,
     /// Token verdicts that were remembered, and that had to be worked out.
@@ -128,14 +133,26 @@ pub struct Summary {
 /// # Errors
 /// A fault; a restart is safe.
 pub async fn run(
-    settings: &Settings,
+    settings: &Arc<Settings>,
     stop: &Arc<AtomicBool>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
-    let (SourceKind::File(source), StoreSettings::Local(store), PublishSettings::File(topics)) =
-        (&settings.source.kind, &settings.store, &settings.publish)
-    else {
-        return Err(Fault::Stage("service"));
+    let (source, store, topics) = match (&settings.source.kind, &settings.store, &settings.publish)
+    {
+        (SourceKind::File(source), StoreSettings::Local(store), PublishSettings::File(topics)) => {
+            (source, store, topics)
+        }
+        (
+            SourceKind::Kafka(source),
+            StoreSettings::ClickHouse(store),
+            PublishSettings::Kafka(publish),
+        ) => {
+            let key = settings.hash_key.clone().unwrap_or_default();
+            let edges = (source, store.as_ref(), publish);
+            return service::run(Arc::clone(settings), edges, &key, stop, progress).await;
+        }
+        // `config` refuses every other arrangement.
+        _ => return Err(Fault::Stage("configuration")),
     };
     let committer = Committer::open(settings, store, topics).await?;
     let key = match &settings.hash_key {
@@ -250,7 +267,7 @@ impl Run<'_> {
             counted_to,
         );
         let keep_bytes = self.settings.dead_letter_bytes;
-        let partition = Partition::new(stream, &self.judge, name, counted_to, keep_bytes);
+        let partition = Partition::new(stream, &self.judge, (name, 0), counted_to, keep_bytes);
 
         let (lines_to, lines) = sync_channel(CHUNKS_AHEAD);
         let (spares_to, spares) = channel();
@@ -317,7 +334,7 @@ impl Run<'_> {
 }
 
 /// Starts a named thread.
-fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
+pub(super) fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
     let builder = std::thread::Builder::new()
         .name(name.to_owned())
         .stack_size(STACK);

@@ -1,3 +1,4 @@
-//! Where records come from. Layer 2: reads, never judges.
+//! Where log lines come from. Layer 2: delivers records with their offsets, never judges.
 
 pub mod file;
+pub mod kafka;

@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("traffic", &["model", "policy"]),
     ("wire", &["model"]),
     ("source", &["model", "wire"]),
-    ("store", &["model", "window", "wire"]),
+    ("store", &["model", "clock", "window", "wire"]),
     ("publish", &["model", "detect", "wire"]),
     (
         "pipeline",
