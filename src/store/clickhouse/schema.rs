@@ -45,7 +45,7 @@ const WINDOW: u64 = 100_000;
 /// Seconds that replicated tables remember them: a week.
 const WINDOW_SECONDS: u64 = 604_800;
 /// The ledger is kept at least as long.
-const LEAST_LEDGER: Duration = Duration::from_secs(35 * 86_400);
+const LEAST_LEDGER: Duration = Duration::from_hours(35 * 24);
 
 /// How long rows of the ledger are kept.
 pub(super) fn kept_ledger(settings: &Settings) -> Duration {
