@@ -33,6 +33,7 @@ use crate::enrich::{Judge, Shared};
 use crate::publish::events;
 use crate::source::kafka::{self, Event, Lag, Lease, Request, Requests, SourceError};
 use crate::store::clickhouse::{self, ClickHouse, StoreError};
+use crate::telemetry::{Part, Telemetry};
 
 /// How often the stop flag is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -121,6 +122,7 @@ struct Service {
     workers: Workers,
     requests: Requests,
     summary: Mutex<Summary>,
+    telemetry: Telemetry,
 }
 
 impl Service {
@@ -130,6 +132,7 @@ impl Service {
 
     fn lost(&self, records: u64) {
         self.count(|summary| summary.lost += records);
+        self.telemetry.metrics.gap(records);
     }
 
     async fn publish(&self, events: &[events::Event]) -> Result<(), ServiceFault> {
@@ -147,18 +150,21 @@ pub(super) async fn run(
     (source, store, publish): (&KafkaSource, &clickhouse::Settings, &KafkaPublish),
     key: &[u8],
     stop: &Arc<AtomicBool>,
+    telemetry: &Telemetry,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
     let _ = publish;
-    let Some(store) = reach(store, &settings.name, stop).await? else {
+    let Some(store) = reach(store, &settings.name, stop, telemetry).await? else {
         return Ok(Summary::default());
     };
+    telemetry.health.ready(Part::Store);
     let shared = Arc::new(Shared::new(key));
     let judge = Judge::new(Arc::clone(&settings.policy), Arc::clone(&shared));
     let (faults_to, mut faults) = unbounded_channel();
     let pace = Pace {
         flush_every: settings.flush_every,
         idle: settings.correlate_idle,
+        future: i64::try_from(settings.future.as_millis()).unwrap_or(i64::MAX),
     };
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let workers = Workers::start(threads, pace, &faults_to)?;
@@ -190,6 +196,7 @@ pub(super) async fn run(
         workers,
         requests,
         summary: Mutex::default(),
+        telemetry: telemetry.clone(),
     });
     let policy = Policy {
         start: source.start,
@@ -198,9 +205,14 @@ pub(super) async fn run(
     let mut wiring = Wiring {
         service: Arc::clone(&service),
         policy,
+        lag,
         owners: JoinSet::new(),
         running: HashMap::new(),
     };
+    telemetry.health.ready(Part::Pipeline);
+    telemetry
+        .health
+        .waits(Part::Source, "no partition is assigned yet");
     let outcome = wiring.run(&mut events, &mut faults, stop, progress).await;
     wiring.owners.abort_all();
     service.requests.send(Request::Stop);
@@ -235,12 +247,14 @@ async fn reach(
     settings: &clickhouse::Settings,
     pipeline: &str,
     stop: &AtomicBool,
+    telemetry: &Telemetry,
 ) -> Result<Option<ClickHouse>, ServiceFault> {
     let mut pause = Duration::from_millis(250);
     while !stop.load(Ordering::Relaxed) {
         match ClickHouse::open(settings, pipeline).await {
             Ok(store) => return Ok(Some(store)),
             Err(error) if error.retry() => {
+                telemetry.health.waits(Part::Store, error.to_string());
                 tracing::warn!(
                     "ClickHouse is not reachable yet: {error}; trying again in {pause:?}"
                 );
@@ -260,6 +274,7 @@ async fn reach(
 struct Wiring {
     service: Arc<Service>,
     policy: Policy,
+    lag: Lag,
     owners: JoinSet<Result<(), ServiceFault>>,
     running: HashMap<Lease, AbortHandle>,
 }
@@ -303,6 +318,7 @@ impl Wiring {
                     .counts
                     .exchanges
             };
+            self.measure();
             progress(Progress {
                 exchanges,
                 ..Progress::default()
@@ -320,9 +336,23 @@ impl Wiring {
         }
     }
 
+    /// Says how far behind the partitions are.
+    fn measure(&self) {
+        let metrics = &self.service.telemetry.metrics;
+        for lease in self.running.keys() {
+            if let Some(records) = self.lag.of(&lease.at) {
+                metrics.lag(&lease.at.topic, lease.at.partition, records);
+            }
+        }
+        let tokens = self.service.judge.token_counts();
+        metrics.token_lookups(tokens.hits, tokens.misses);
+    }
+
     fn follow(&mut self, event: Event) -> Result<(), Fault> {
         match event {
             Event::Assigned(assignment) => {
+                self.service.telemetry.metrics.rebalanced();
+                self.service.telemetry.health.ready(Part::Source);
                 let lease = assignment.lease.clone();
                 let owner = owner::own(Arc::clone(&self.service), assignment, self.policy);
                 self.running.insert(lease, self.owners.spawn(owner));
@@ -332,6 +362,8 @@ impl Wiring {
                 if let Some(owner) = self.running.remove(&lease) {
                     owner.abort();
                 }
+                let metrics = &self.service.telemetry.metrics;
+                metrics.forget(&lease.at.topic, lease.at.partition);
                 self.service
                     .workers
                     .send(&lease, Work::Close(lease.clone()));

@@ -56,7 +56,7 @@ pub async fn of_traffic(
     let lines: Vec<&[u8]> = log.split_inclusive(|byte| *byte == b'\n').collect();
     for (number, line) in lines.iter().enumerate() {
         let end = offset + line.len();
-        partition.apply(line, offset as u64, end as u64);
+        partition.apply(line, offset as u64, end as u64, None);
         (offset, waiting) = (end, waiting + 1);
         let ended = number + 1 == lines.len();
         if ended {
