@@ -3,6 +3,7 @@
 //! Needs `GATEWATCH_TEST_CLICKHOUSE`, the address of the engine's front (`tests/services/`); without it every test says that
 //! it was skipped. The front breaks requests on purpose, see its README.
 
+mod commands;
 mod flushes;
 mod refusals;
 mod retries;
