@@ -30,8 +30,8 @@ use super::run::{Fault, Progress, Summary};
 use crate::clock::Stopwatch;
 use crate::config::{Gap, KafkaPublish, KafkaSource, Settings};
 use crate::enrich::{Judge, Shared};
-use crate::publish::events;
-use crate::source::kafka::{self, Event, Lag, Lease, Request, Requests, SourceError};
+use crate::publish::kafka::{Cluster, Outbox, PublishError, ensure};
+use crate::source::kafka::{self as source, Event, Lag, Lease, Request, Requests, SourceError};
 use crate::store::clickhouse::{self, ClickHouse, StoreError};
 use crate::telemetry::{Part, Telemetry};
 
@@ -39,7 +39,7 @@ use crate::telemetry::{Part, Telemetry};
 const TICK: Duration = Duration::from_millis(100);
 /// How long flushes under way may take once the service is told to stop.
 const GRACE: Duration = Duration::from_secs(20);
-/// Longest pause between two tries to reach ClickHouse at start.
+/// Longest pause between two tries to reach a server at start.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why the service ended early. Everything in the ledger counts, and a restart goes on from there.
@@ -51,6 +51,9 @@ pub enum ServiceFault {
     /// ClickHouse.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Kafka, as a publisher.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// The rows of a flush cannot be summed, which is a bug.
     #[error("summing windows failed: {0}")]
     Sum(DataFusionError),
@@ -119,6 +122,7 @@ struct Service {
     settings: Arc<Settings>,
     judge: Judge,
     store: ClickHouse,
+    outbox: Outbox,
     workers: Workers,
     requests: Requests,
     summary: Mutex<Summary>,
@@ -134,11 +138,6 @@ impl Service {
         self.count(|summary| summary.lost += records);
         self.telemetry.metrics.gap(records);
     }
-
-    async fn publish(&self, events: &[events::Event]) -> Result<(), ServiceFault> {
-        let _ = events;
-        Ok(())
-    }
 }
 
 /// Runs the service until it is told to stop.
@@ -147,17 +146,32 @@ impl Service {
 /// A fault; a restart is safe.
 pub(super) async fn run(
     settings: Arc<Settings>,
-    (source, store, publish): (&KafkaSource, &clickhouse::Settings, &KafkaPublish),
+    (consumer, store, publish): (&KafkaSource, &clickhouse::Settings, &KafkaPublish),
     key: &[u8],
     stop: &Arc<AtomicBool>,
     telemetry: &Telemetry,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
-    let _ = publish;
-    let Some(store) = reach(store, &settings.name, stop, telemetry).await? else {
+    let open = async || ClickHouse::open(store, &settings.name).await;
+    let retry = StoreError::retry;
+    let Some(store) = reach(open, retry, (stop, telemetry), Part::Store).await? else {
         return Ok(Summary::default());
     };
-    telemetry.health.ready(Part::Store);
+    let cluster = Cluster {
+        brokers: publish.brokers.clone(),
+        options: publish.options.clone(),
+        prefix: publish.prefix.clone(),
+        replication: publish.replication,
+    };
+    let make = async || ensure(&cluster).await;
+    let retry = PublishError::retry;
+    let Some(made) = reach(make, retry, (stop, telemetry), Part::Publisher).await? else {
+        return Ok(Summary::default());
+    };
+    for topic in made {
+        tracing::info!("created the topic {topic}");
+    }
+    let outbox = Outbox::open(&cluster).map_err(ServiceFault::from)?;
     let shared = Arc::new(Shared::new(key));
     let judge = Judge::new(Arc::clone(&settings.policy), Arc::clone(&shared));
     let (faults_to, mut faults) = unbounded_channel();
@@ -171,13 +185,13 @@ pub(super) async fn run(
     let (events_to, mut events) = unbounded_channel();
     let records_to = workers.share();
     let lag = Lag::default();
-    let source_settings = kafka::Settings {
-        brokers: source.brokers.clone(),
-        topics: source.topics.clone(),
-        group: source.group.clone(),
-        options: source.options.clone(),
+    let source_settings = source::Settings {
+        brokers: consumer.brokers.clone(),
+        topics: consumer.topics.clone(),
+        group: consumer.group.clone(),
+        options: consumer.options.clone(),
     };
-    let requests = kafka::start(&source_settings, &lag, move |event| match event {
+    let requests = source::start(&source_settings, &lag, move |event| match event {
         Event::Records(batch) => {
             let lease = batch.lease.clone();
             records_to.send(&lease, Work::Records(batch));
@@ -193,14 +207,15 @@ pub(super) async fn run(
         settings,
         judge,
         store,
+        outbox,
         workers,
         requests,
         summary: Mutex::default(),
         telemetry: telemetry.clone(),
     });
     let policy = Policy {
-        start: source.start,
-        on_gap: source.on_gap,
+        start: consumer.start,
+        on_gap: consumer.on_gap,
     };
     let mut wiring = Wiring {
         service: Arc::clone(&service),
@@ -242,21 +257,28 @@ async fn leave(events: &mut UnboundedReceiver<Event>) {
     }
 }
 
-/// Opens the store, however long it takes to become reachable; `None` = told to stop meanwhile.
-async fn reach(
-    settings: &clickhouse::Settings,
-    pipeline: &str,
-    stop: &AtomicBool,
-    telemetry: &Telemetry,
-) -> Result<Option<ClickHouse>, ServiceFault> {
+/// Does what needs a server, however long it takes to become reachable; `None` = told to stop meanwhile.
+async fn reach<T, E>(
+    attempt: impl AsyncFn() -> Result<T, E>,
+    retry: fn(&E) -> bool,
+    (stop, telemetry): (&AtomicBool, &Telemetry),
+    part: Part,
+) -> Result<Option<T>, ServiceFault>
+where
+    E: std::error::Error + Into<ServiceFault>,
+{
     let mut pause = Duration::from_millis(250);
     while !stop.load(Ordering::Relaxed) {
-        match ClickHouse::open(settings, pipeline).await {
-            Ok(store) => return Ok(Some(store)),
-            Err(error) if error.retry() => {
-                telemetry.health.waits(Part::Store, error.to_string());
+        match attempt().await {
+            Ok(reached) => {
+                telemetry.health.ready(part);
+                return Ok(Some(reached));
+            }
+            Err(error) if retry(&error) => {
+                telemetry.health.waits(part, error.to_string());
                 tracing::warn!(
-                    "ClickHouse is not reachable yet: {error}; trying again in {pause:?}"
+                    "the {} is not reachable: {error}; trying again in {pause:?}",
+                    part.as_str()
                 );
                 let watch = Stopwatch::start();
                 while watch.elapsed() < pause && !stop.load(Ordering::Relaxed) {

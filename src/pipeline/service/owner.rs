@@ -19,7 +19,8 @@ use crate::config::{Gap, Start};
 use crate::model::EventTime;
 use crate::pipeline::partition::Partition;
 use crate::pipeline::stream::Stream;
-use crate::publish::events;
+use crate::publish;
+use crate::publish::kafka::Message;
 use crate::source::kafka::{Assignment, Lease, Refused, Request};
 use crate::store::clickhouse::{FlushRange, LedgerRow};
 use crate::telemetry::Stage;
@@ -188,13 +189,15 @@ async fn write(service: &Arc<Service>, lease: &Lease, cut: Cut) -> Result<(), En
     let blocks = service.store.write(&range, &sums, stored_at).await?;
     metrics.took(Stage::Insert, watch.elapsed());
     // 3. Publications of this flush: their keys make a repetition harmless.
-    let letters: Vec<events::Event> = flush
+    let pipeline = &service.settings.name;
+    let letters: Vec<Message> = flush
         .rejected
         .iter()
-        .map(|letter| events::dead_letter(&service.settings.name, letter))
+        .map(|letter| Message::dead_letter(pipeline, letter))
         .collect();
     let watch = Stopwatch::start();
-    service.publish(&letters).await?;
+    service.outbox.write(&letters).await?;
+    metrics.published(publish::DEAD_LETTER, letters.len() as u64);
     metrics.took(Stage::Publish, watch.elapsed());
     let watch = Stopwatch::start();
     // 4. Ledger: from here on the flush is done.
