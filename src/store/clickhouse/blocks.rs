@@ -1,8 +1,8 @@
 //! The sums of one flush → blocks as they go over the wire.
 //!
-//! Enters: one batch per table. Leaves: blocks of one table partition each, with the deduplication token and a
-//! body that is serialised once, so that every retry sends the same bytes. The cuts follow from the rows alone: a process that repeats
-//! the flush cuts it the same way and meets the tokens of the first one.
+//! Enters: one batch per table. Leaves: blocks of one table partition each, with the deduplication token and a body that
+//! is serialised once, so that every retry sends the same bytes. The cuts follow from the rows alone: a process that
+//! repeats the flush cuts it the same way and meets the tokens of the first one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
