@@ -4,6 +4,8 @@
 //! publishes. The channels between them are bounded, so a slow disk slows the reader down and nothing is dropped.
 
 pub mod commit;
+mod detections;
+pub mod evaluator;
 mod inputs;
 mod judging;
 pub mod partition;
