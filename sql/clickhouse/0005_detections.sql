@@ -1,5 +1,5 @@
--- What holds after every judged tick, and the events that follow from it, each written before it is published. Whoever
--- writes a tick first has judged it.
+-- What holds after a judged tick, and the events that follow from it, each written before it is published. The state
+-- names the term of the evaluator that wrote it; a tick may have rows of two terms, of which one counts.
 
 CREATE TABLE IF NOT EXISTS ${database}.detections${local} ${on_cluster}
 (

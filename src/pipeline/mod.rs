@@ -5,6 +5,8 @@
 
 pub mod commit;
 pub mod http;
+mod detections;
+pub mod evaluator;
 mod inputs;
 mod judging;
 pub mod partition;

@@ -17,8 +17,8 @@ use thiserror::Error;
 use super::{Cluster, Heard, Message};
 use crate::wire::kafka as wire;
 
-/// How long one call to the cluster may take before its result counts as unknown.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one call to the cluster may take; [`ATTEMPTS`] of them, and its result counts as unknown.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a transaction that was cleanly aborted is tried again.
 const ATTEMPTS: usize = 5;
 /// How long to wait when librdkafka's queue is full.

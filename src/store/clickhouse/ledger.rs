@@ -122,18 +122,19 @@ impl ClickHouse {
         Ok(most)
     }
 
-    /// Writes what holds after a tick and what follows from it. When another evaluator wrote this tick already, nothing
-    /// changes: read it back with [`Self::detections_after`].
+    /// Writes what holds after a tick and what follows from it, once per tick and `term` of an evaluator. An evaluator
+    /// that was replaced may still write its own row of a tick; whose row counts, the evaluators know by their terms.
     ///
     /// # Errors
     /// Refused, or still unreachable after the deadline.
     pub async fn write_detections(
         &self,
         tick: i64,
+        term: u64,
         state: &str,
         changes: &str,
     ) -> Result<(), StoreError> {
-        let token = format!("{}/detections/{tick}", self.pipeline);
+        let token = format!("{}/detections/{term}/{tick}", self.pipeline);
         let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
         let columns = [
             ("pipeline", text(&self.pipeline)),
@@ -146,14 +147,14 @@ impl ClickHouse {
         self.deliver_rows("detections", &token, &rows).await
     }
 
-    /// Detections of ticks after `tick`, or of all that are kept, by tick.
+    /// Detections of ticks after `tick`, or of all that are kept, by tick; one tick has a row for every term that wrote it.
     ///
     /// # Errors
     /// Refused, or still unreachable after the deadline.
     pub async fn detections_after(&self, tick: Option<i64>) -> Result<Vec<Detections>, StoreError> {
         let after = tick.map_or(String::new(), |tick| format!("AND tick > {tick}"));
         let sql = format!(
-            "SELECT tick, state, changes FROM {} WHERE pipeline = {} {after} ORDER BY tick, stored_at LIMIT 1 BY tick",
+            "SELECT tick, state, changes FROM {} WHERE pipeline = {} {after} ORDER BY tick, stored_at",
             self.table("detections"),
             literal(&self.pipeline),
         );
