@@ -127,6 +127,17 @@ impl Correlator {
         self.waiting.len()
     }
 
+    /// Payload bytes of the halves waiting now.
+    #[must_use]
+    pub fn open_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Begins another input at offset 0: nothing waits, and its clock has not started.
+    pub fn restart(&mut self) {
+        *self = Self::new(self.limits, 0, None);
+    }
+
     /// Applies a record that carries both halves: it only moves the clock. `end` is the offset after the record.
     pub fn pass(&mut self, at: EventTime, end: u64, emit: &mut impl FnMut(Emission<'_>)) {
         self.advance(at, end);

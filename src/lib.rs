@@ -32,10 +32,10 @@
 //!
 //! | layer | modules | may import |
 //! | --- | --- | --- |
-//! | 0 | `model`, `clock` | nothing of ours |
+//! | 0 | `model`, `clock`, `telemetry` | nothing of ours |
 //! | 1 | `decode`, `correlate`, `policy`, `enrich`, `window`, `detect`, `posture`, `traffic` | 0 and 1; no I/O, no clock |
 //! | 2 | `source`, `store`, `publish` | 0 and 1, not each other |
-//! | 3 | `pipeline` | 0–2 |
+//! | 3 | `pipeline`, `api` | 0–2, not each other |
 //! | 4 | `config`, `cli`, `main` | everything |
 //!
 //! `tests/it/house.rs` reads every `use crate::…` and fails on a breach. `pipeline` takes its settings from `config`,
@@ -51,6 +51,7 @@
 //! - "Not captured" never counts as absent, invalid or violating.
 //! - A token, a session value or a body never leaves [`enrich`]; keyed hashes do.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -65,6 +66,7 @@ pub mod posture;
 pub mod publish;
 pub mod source;
 pub mod store;
+pub mod telemetry;
 pub mod traffic;
 pub mod window;
 pub mod wire;

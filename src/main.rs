@@ -1,9 +1,11 @@
 //! The command: parse, log, run a subcommand, exit code.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use gatewatch::cli::{self, BadConfiguration};
+use tracing_subscriber::EnvFilter;
 
 /// Allocations of the hot path are small and short-lived, which mimalloc serves fastest.
 #[global_allocator]
@@ -35,6 +37,30 @@ enum Command {
 /// Bad configuration or usage (sysexits.h, `EX_USAGE`).
 const UNUSABLE: u8 = 64;
 
+/// Environment variable with what is logged, such as `debug` or `warn,kafka=debug`.
+const LOG: &str = "GATEWATCH_LOG";
+/// What is logged without it: what services say about themselves, and the warnings of libraries.
+const LOGGED: &str = "warn,gatewatch=info,kafka=info";
+
+/// Sends the log to standard error; standard output is for data.
+fn log() -> Result<(), String> {
+    let words = std::env::var(LOG).unwrap_or_default();
+    let words = if words.trim().is_empty() {
+        LOGGED
+    } else {
+        words.trim()
+    };
+    let filter = EnvFilter::try_new(words)
+        .map_err(|error| format!("{LOG}: {error}\n  hint: info, debug, warn,kafka=debug …"))?;
+    tracing_subscriber::fmt()
+        .compact()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -48,6 +74,10 @@ fn main() -> ExitCode {
             };
         }
     };
+    if let Err(problem) = log() {
+        eprintln!("error: {problem}");
+        return ExitCode::from(UNUSABLE);
+    }
     let outcome = match &arguments.command {
         Command::Demo(args) => cli::demo::run(args),
         Command::Run(args) => cli::run::run(args),

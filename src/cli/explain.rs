@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                             .bytes
                             .get(line.start..line.start + line.len)
                             .unwrap_or_default();
-                        stream.apply(payload, line.offset, line.end, &mut printer);
+                        stream.apply(payload, (line.offset, line.end), None, &mut printer);
                     }
                 }
             }

@@ -1,7 +1,9 @@
-//! `gatewatch generate`: synthetic traffic with known truth, to a file or standard output.
+//! `gatewatch generate`: synthetic traffic with known truth, to a file, standard output or a Kafka topic.
 //!
 //! Enters: arguments. Leaves: NDJSON in format `gatewatch`, on request a pipeline folder that reads it and a file with the truth.
 //! What the traffic consists of is in [`crate::traffic`].
+
+mod kafka;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -37,7 +39,8 @@ const PACE: Duration = Duration::from_millis(20);
   gatewatch generate --events 1000                       print a thousand exchanges
   gatewatch generate --pipeline demo --truth truth.json  a folder to run: log, pipeline file, schemas, keys
   gatewatch run demo/pipeline.toml                       … and running it
-  gatewatch generate --rate 200/s --out - | gatewatch run PIPELINE.toml   a stream (source.path = \"-\")")]
+  gatewatch generate --rate 200/s --out - | gatewatch run PIPELINE.toml   a stream (source.path = \"-\")
+  gatewatch generate --kafka localhost:9092 --topic events --partitions 4 --rate 1000/s   to Kafka")]
 pub struct Args {
     /// Equal seeds (with equal other arguments) give equal bytes
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -75,6 +78,22 @@ pub struct Args {
     /// File to write, or - for standard output [default: traffic.ndjson in the folder of --pipeline, else -]
     #[arg(long, value_name = "FILE|-")]
     out: Option<PathBuf>,
+
+    /// Brokers of a Kafka cluster (host:port, separated by commas) to produce the lines to
+    #[arg(long, value_name = "BROKERS", requires = "topic", conflicts_with_all = ["out", "pipeline"])]
+    kafka: Option<String>,
+
+    /// Topic to produce to; the key of a record is the id of its exchange
+    #[arg(long, value_name = "TOPIC", requires = "kafka")]
+    topic: Option<String>,
+
+    /// Create the topic with this many partitions when it is missing
+    #[arg(long, value_name = "N", requires = "kafka", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+
+    /// Option of librdkafka, such as security.protocol=ssl; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", requires = "kafka", value_parser = parse_option)]
+    option: Vec<(String, String)>,
 
     /// Folder to write a complete pipeline into that reads the log: pipeline.toml, schemas, keys, certificates
     #[arg(long, value_name = "DIR")]
@@ -135,6 +154,13 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn parse_option(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a name and a value, such as security.protocol=ssl".to_owned()),
+    }
+}
+
 fn parse_start(text: &str) -> Result<EventTime, String> {
     EventTime::parse(text).ok_or_else(|| {
         "an RFC 3339 time between 1970 and 2100, such as 2026-11-18T00:00:00Z".into()
@@ -173,6 +199,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut generator = Generator::new(&scenario, args.seed, args.events, start, args.span.0)?
         .late_per_mille(args.late_per_mille)
         .bad_per_mille(args.bad_per_mille);
+    if let Some(brokers) = &args.kafka {
+        produce(args, brokers, &mut generator)?;
+        return write_truth(args, &generator);
+    }
     let progress = progress(args.events, &out);
     let written = if out == Path::new("-") {
         let stdout = io::stdout().lock();
@@ -191,6 +221,29 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
 
+    write_truth(args, &generator)
+}
+
+/// Produces to Kafka and says how many records were delivered.
+fn produce(args: &Args, brokers: &str, generator: &mut Generator) -> anyhow::Result<()> {
+    let target = kafka::Target {
+        brokers,
+        topic: args.topic.as_deref().unwrap_or_default(),
+        partitions: args.partitions,
+        options: args.option.iter().cloned().collect(),
+    };
+    let bar = bar(args.events);
+    let delivered = kafka::produce(generator, &target, Pace::start(args.rate), &bar);
+    bar.finish_and_clear();
+    eprintln!(
+        "{} records delivered to {}",
+        super::grouped(delivered?),
+        target.topic
+    );
+    Ok(())
+}
+
+fn write_truth(args: &Args, generator: &Generator) -> anyhow::Result<()> {
     if let Some(path) = &args.truth {
         let mut text = serde_json::to_string_pretty(&generator.truth().document())?;
         text.push('\n');
@@ -228,7 +281,7 @@ fn write_lines(
     progress: &ProgressBar,
 ) -> io::Result<()> {
     let mut to = BufWriter::with_capacity(CHUNK, to);
-    let watch = Stopwatch::start();
+    let pace = Pace::start(rate);
     let mut line = Vec::new();
     let mut lines = 0_u64;
     loop {
@@ -241,19 +294,46 @@ fn write_lines(
         if lines.is_multiple_of(4096) {
             progress.set_position(generator.made());
         }
-        if let Some(rate) = rate {
-            let due = Duration::from_secs_f64(lines as f64 / rate);
-            while let Some(left) = due
-                .checked_sub(watch.elapsed())
-                .filter(|left| !left.is_zero())
-            {
-                to.flush()?;
-                progress.set_position(generator.made());
-                std::thread::sleep(left.min(PACE));
-            }
-        }
+        pace.wait::<io::Error>(lines, &mut |left| {
+            to.flush()?;
+            progress.set_position(generator.made());
+            std::thread::sleep(left);
+            Ok(())
+        })?;
     }
     to.flush()
+}
+
+/// Holds lines back to a rate.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    watch: Stopwatch,
+    rate: Option<f64>,
+}
+
+impl Pace {
+    /// Starts now; without a rate nothing is held back.
+    fn start(rate: Option<f64>) -> Self {
+        Self {
+            watch: Stopwatch::start(),
+            rate,
+        }
+    }
+
+    /// Calls `rest` with short times to wait, as often as it takes until the next line after so many is due.
+    fn wait<E>(self, lines: u64, rest: &mut dyn FnMut(Duration) -> Result<(), E>) -> Result<(), E> {
+        let Some(rate) = self.rate else {
+            return Ok(());
+        };
+        let due = Duration::from_secs_f64(lines as f64 / rate);
+        while let Some(left) = due
+            .checked_sub(self.watch.elapsed())
+            .filter(|left| !left.is_zero())
+        {
+            rest(left.min(PACE))?;
+        }
+        Ok(())
+    }
 }
 
 /// A bar on standard error when that is a terminal and the lines go elsewhere.
@@ -261,6 +341,11 @@ fn progress(events: u64, out: &Path) -> ProgressBar {
     if out == Path::new("-") && io::stdout().is_terminal() {
         return ProgressBar::hidden();
     }
+    bar(events)
+}
+
+/// A bar on standard error when that is a terminal.
+fn bar(events: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(events), ProgressDrawTarget::stderr());
     let style = "{bar:40} {human_pos} of {human_len} exchanges, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(style) {

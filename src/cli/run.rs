@@ -10,9 +10,11 @@ use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::grouped;
+use crate::api;
 use crate::clock::Stopwatch;
 use crate::config::Settings;
 use crate::pipeline::{self, Progress, Summary};
+use crate::telemetry::{Part, Telemetry};
 
 /// Run a pipeline
 ///
@@ -43,7 +45,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// A fault of the run.
 pub fn execute(settings: &Arc<Settings>, stop: &Arc<AtomicBool>) -> anyhow::Result<Summary> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_time()
+        .enable_all()
         .build()?;
     let bar = progress_bar();
     let mut show = |progress: Progress| {
@@ -53,13 +55,25 @@ pub fn execute(settings: &Arc<Settings>, stop: &Arc<AtomicBool>) -> anyhow::Resu
             bar.set_message(grouped(progress.exchanges));
         }
     };
-    let outcome = runtime.block_on(pipeline::run(settings, stop, &mut show));
+    let telemetry = Telemetry::default();
+    let outcome = runtime.block_on(async {
+        let server = match &settings.api {
+            Some(api) => Some(api::serve(api, &telemetry).await?),
+            None => None,
+        };
+        let outcome = pipeline::run(settings, stop, &telemetry, &mut show).await;
+        telemetry.health.waits(Part::Pipeline, "stopping");
+        if let Some(server) = server {
+            server.stop().await;
+        }
+        anyhow::Ok(outcome?)
+    });
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }
     // The reading thread may be blocked on standard input; it must not hold up the exit.
     runtime.shutdown_background();
-    Ok(outcome?)
+    outcome
 }
 
 /// A flag that Ctrl-C and SIGTERM set; the run then stores what it has and ends.

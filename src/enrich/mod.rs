@@ -160,6 +160,12 @@ impl Judge {
         &self.shared.hasher
     }
 
+    /// Token verdicts that were remembered, and that had to be worked out.
+    #[must_use]
+    pub fn token_counts(&self) -> token::Counts {
+        self.shared.tokens.counts()
+    }
+
     /// Judges one exchange. `false` = it belongs to no zone, and `judged` means nothing.
     pub fn judge(&self, exchange: &Exchange<'_>, judged: &mut Judged) -> bool {
         let host = host_name(&exchange.request.host);

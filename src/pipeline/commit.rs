@@ -6,7 +6,7 @@ use std::path::Path;
 use super::detections;
 use super::partition::Flush;
 use super::run::Fault;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::config::{DetectSettings, Settings};
 use crate::detect::{self, Change, Evaluator};
 use crate::model::EventTime;
@@ -14,6 +14,7 @@ use crate::publish::events;
 use crate::publish::file::TopicFiles;
 use crate::source::file::Fingerprint;
 use crate::store::local::{Checkpoint, Commit, LocalStore, Range};
+use crate::telemetry::{Metrics, Stage};
 use crate::window::{self, Resolution};
 
 /// Flushes between two looks at whether files should be merged.
@@ -25,8 +26,11 @@ pub struct Committer {
     store: LocalStore,
     topics: TopicFiles,
     evaluator: Evaluator,
+    every: i64,
     lateness: i64,
     flushes: u64,
+    /// Where stages, ticks and events are counted.
+    pub metrics: Metrics,
     /// Events published by this process, by topic.
     pub published: BTreeMap<&'static str, u64>,
 }
@@ -107,8 +111,10 @@ impl Committer {
             store,
             topics,
             evaluator,
+            every: millis(every),
             lateness: millis(lateness),
             flushes: 0,
+            metrics: Metrics::new(),
             published: BTreeMap::new(),
         })
     }
@@ -133,6 +139,7 @@ impl Committer {
     /// # Errors
     /// The disk refuses; a restart goes on before this flush.
     pub async fn flush(&mut self, identity: &Identity, flush: Flush) -> Result<(), Fault> {
+        let numbers = flush.numbers();
         let checkpoint = identity.fingerprint.as_ref().map(|fingerprint| {
             let checkpoint = Checkpoint {
                 fingerprint_bytes: fingerprint.bytes,
@@ -145,9 +152,11 @@ impl Committer {
             };
             (fingerprint.sha256.clone(), checkpoint)
         });
+        let watch = Stopwatch::start();
         let sums = window::sum(flush.batches)
             .await
             .map_err(crate::store::local::StoreError::from)?;
+        self.metrics.took(Stage::Sum, watch.elapsed());
         let endpoints = sums
             .first()
             .into_iter()
@@ -169,6 +178,10 @@ impl Committer {
             .map(|mark| self.evaluator.advance(mark))
             .unwrap_or_default();
         decided |= self.evaluator.state().tick != tick;
+        self.ticked(tick);
+        if let Some(mark) = watermark {
+            self.metrics.watermark(mark);
+        }
         let mut lines: BTreeMap<&'static str, Vec<u8>> = BTreeMap::new();
         for letter in &flush.rejected {
             let event = events::dead_letter(&self.pipeline, letter);
@@ -176,14 +189,32 @@ impl Committer {
                 .entry(event.topic)
                 .or_default()
                 .extend(event.to_line().into_bytes());
-            *self.published.entry(event.topic).or_default() += 1;
+            self.published(event.topic);
         }
         let stored = Stored {
             sums: &sums,
             checkpoint,
             outgrown: identity.outgrown.clone(),
         };
-        self.store(stored, &changes, lines, decided).await
+        self.store(stored, &changes, lines, decided).await?;
+        let rows = sums.iter().map(|rows| rows.num_rows() as u64).sum();
+        self.metrics.rows(rows);
+        self.metrics.flushed(&numbers);
+        Ok(())
+    }
+
+    fn published(&mut self, topic: &'static str) {
+        *self.published.entry(topic).or_default() += 1;
+        self.metrics.published(topic, 1);
+    }
+
+    /// Counts the ticks judged since `before`; the first one has none before it.
+    fn ticked(&self, before: Option<i64>) {
+        let now = self.evaluator.state().tick;
+        if let (Some(before), Some(now)) = (before, now) {
+            let ticks = (now - before).checked_div(self.every).unwrap_or_default();
+            self.metrics.ticked(ticks.unsigned_abs());
+        }
     }
 
     /// Judges the ticks that a finite input still owes, then its newest minute.
@@ -198,6 +229,7 @@ impl Committer {
         if let Some(newest) = self.store.reader().newest_minute() {
             changes.extend(self.evaluator.finish(newest));
         }
+        self.ticked(tick);
         if !changes.is_empty() || self.evaluator.state().tick != tick {
             self.store(Stored::default(), &changes, BTreeMap::new(), true)
                 .await?;
@@ -219,16 +251,20 @@ impl Committer {
                 .entry(event.topic)
                 .or_default()
                 .extend(event.to_line().into_bytes());
-            *self.published.entry(event.topic).or_default() += 1;
+            self.published(event.topic);
         }
+        let watch = Stopwatch::start();
         for (topic, lines) in &lines {
             self.topics.append(topic, lines)?;
         }
+        self.metrics.took(Stage::Publish, watch.elapsed());
         let detections = if decided {
             Some(detections::encode(self.evaluator.state()).map_err(Fault::Detections)?)
         } else {
             None
         };
+        // The rows are written and made to count in one call, so "commit" is both here.
+        let watch = Stopwatch::start();
         self.store.commit(Commit {
             sums: stored.sums,
             checkpoint: stored.checkpoint,
@@ -237,6 +273,7 @@ impl Committer {
             detections,
             stored_at: clock::now_millis(),
         })?;
+        self.metrics.took(Stage::Commit, watch.elapsed());
         self.flushes += 1;
         if self.flushes.is_multiple_of(COMPACT_EVERY) {
             self.store.compact(clock::now_millis()).await?;

@@ -123,7 +123,7 @@ impl Judging {
                 partition.refuse(too_long, line.offset, line.end);
             } else {
                 let payload = chunk.bytes.get(line.start..line.start + line.len);
-                partition.apply(payload.unwrap_or_default(), line.offset, line.end);
+                partition.apply(payload.unwrap_or_default(), line.offset, line.end, None);
             }
             if partition.full() {
                 self.flush(partition, read)?;

@@ -6,6 +6,7 @@
 pub mod commit;
 mod detections;
 pub mod evaluator;
+pub mod http;
 mod inputs;
 mod judging;
 pub mod partition;

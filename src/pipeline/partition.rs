@@ -12,6 +12,7 @@ use crate::enrich::{Judge, Judged};
 use crate::model::{EventTime, Exchange, Position, Reject};
 use crate::publish::events::DeadLetter;
 use crate::source::file::TooLong;
+use crate::telemetry::Flushed;
 
 /// Exchanges at which a flush ends; with two flushes in flight a bound of memory, and large enough that writing
 /// files costs little against judging.
@@ -42,6 +43,33 @@ pub struct Flush {
     pub first_time: Option<EventTime>,
     /// Counts of this flush.
     pub counts: Counts,
+    /// Halves that wait after this flush, and the bytes of their payloads.
+    pub open: (usize, usize),
+}
+
+impl Flush {
+    /// The numbers of this flush for the metrics.
+    #[must_use]
+    pub fn numbers(&self) -> Flushed {
+        let Counts {
+            records,
+            exchanges,
+            unzoned,
+            orphan_responses,
+            unanswered,
+        } = self.counts;
+        let rejected = self.rejected.iter();
+        Flushed {
+            records,
+            exchanges,
+            unzoned,
+            orphan_responses,
+            unanswered,
+            operations_overflowed: self.batches.overflowed,
+            entities_overflowed: self.batches.entities_overflowed,
+            rejected: rejected.map(|letter| (letter.reason.as_str(), 1)).collect(),
+        }
+    }
 }
 
 /// Judges the records of one input and cuts flushes.
@@ -111,9 +139,23 @@ impl Partition {
         Self { stream, rows, end }
     }
 
-    /// Applies one record that stands at `offset..end`.
-    pub fn apply(&mut self, payload: &[u8], offset: u64, end: u64) {
-        self.stream.apply(payload, offset, end, &mut self.rows);
+    /// Begins another finite input named `source`, within the same flush; the one before was drained.
+    pub fn begin(&mut self, source: &str) {
+        self.stream.restart();
+        self.rows.source = source.into();
+        self.end = 0;
+    }
+
+    /// Refused records of this flush so far.
+    #[must_use]
+    pub fn rejected(&self) -> &[DeadLetter] {
+        &self.rows.rejected
+    }
+
+    /// Applies one record that stands at `offset..end`; `latest` as in [`Stream::apply`].
+    pub fn apply(&mut self, payload: &[u8], offset: u64, end: u64, latest: Option<EventTime>) {
+        self.stream
+            .apply(payload, (offset, end), latest, &mut self.rows);
         self.end = end.max(self.end);
     }
 
@@ -187,6 +229,7 @@ impl Partition {
             clock: self.stream.clock(),
             first_time: self.stream.first_time(),
             counts: std::mem::take(&mut self.stream.counts),
+            open: (self.stream.open(), self.stream.open_bytes()),
         })
     }
 }

@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 
 use super::commit::{Committer, Identity};
 use super::judging::{Judging, Message, Pace};
+use super::partition::Flush;
 use super::partition::Partition;
 use super::stream::{Counts, Stream};
-use super::{inputs, service};
+use super::{http, inputs, service};
 use crate::config::{FileSource, PublishSettings, Settings, SourceKind};
 use crate::correlate::JoinState;
 use crate::enrich::{Judge, Shared};
@@ -24,6 +25,8 @@ use crate::publish::file::TopicError;
 use crate::source::file::{Input, Reading};
 use crate::store::StoreSettings;
 use crate::store::local::StoreError;
+use crate::telemetry::{Part, Telemetry};
+use crate::wire::http::BindError;
 
 /// Chunks of about 1 MiB between reading and judging.
 const CHUNKS_AHEAD: usize = 4;
@@ -69,6 +72,9 @@ pub enum Fault {
     /// The service.
     #[error(transparent)]
     Service(#[from] super::service::ServiceFault),
+    /// The port of the HTTP source cannot be had.
+    #[error(transparent)]
+    Listen(#[from] BindError),
     /// A thread ended without a word.
     #[error("the {0} stage stopped unexpectedly")]
     Stage(&'static str),
@@ -128,20 +134,35 @@ pub struct Summary {
     pub stopped: bool,
 }
 
-/// Runs a pipeline to the end of its input, or until `stop` is set.
+impl Summary {
+    /// Adds a flush that is about to be stored.
+    pub(super) fn add(&mut self, flush: &Flush) {
+        self.flushes += 1;
+        self.counts += flush.counts;
+        self.overflowed += flush.batches.overflowed;
+        self.entities_overflowed += flush.batches.entities_overflowed;
+        for letter in &flush.rejected {
+            *self.rejected.entry(letter.reason.as_str()).or_default() += 1;
+        }
+    }
+}
+
+/// Runs a pipeline to the end of its input, or until `stop` is set. Says in `telemetry` what it does.
 ///
 /// # Errors
 /// A fault; a restart is safe.
 pub async fn run(
     settings: &Arc<Settings>,
     stop: &Arc<AtomicBool>,
+    telemetry: &Telemetry,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
-    let (source, store, topics) = match (&settings.source.kind, &settings.store, &settings.publish)
-    {
-        (SourceKind::File(source), StoreSettings::Local(store), PublishSettings::File(topics)) => {
-            (source, store, topics)
-        }
+    let (store, topics) = match (&settings.source.kind, &settings.store, &settings.publish) {
+        (
+            SourceKind::File(_) | SourceKind::Http(_),
+            StoreSettings::Local(store),
+            PublishSettings::File(topics),
+        ) => (store, topics),
         (
             SourceKind::Kafka(source),
             StoreSettings::ClickHouse(store),
@@ -149,24 +170,47 @@ pub async fn run(
         ) => {
             let key = settings.hash_key.clone().unwrap_or_default();
             let edges = (source, store.as_ref(), publish);
-            return service::run(Arc::clone(settings), edges, &key, stop, progress).await;
+            return service::run(Arc::clone(settings), edges, &key, stop, telemetry, progress)
+                .await;
         }
         // `config` refuses every other arrangement.
         _ => return Err(Fault::Stage("configuration")),
     };
-    let committer = Committer::open(settings, store, topics).await?;
+    let mut committer = Committer::open(settings, store, topics).await?;
+    committer.metrics = telemetry.metrics.clone();
+    telemetry.metrics.evaluator(true);
     let key = match &settings.hash_key {
         Some(key) => key.clone(),
         None => inputs::stored_key(store)?,
     };
     let shared = Arc::new(Shared::new(&key));
     let judge = Judge::new(Arc::clone(&settings.policy), Arc::clone(&shared));
+    let source = match &settings.source.kind {
+        SourceKind::File(source) => source,
+        SourceKind::Http(source) => {
+            let mut summary = http::run_embedded(
+                (settings, source),
+                &judge,
+                &mut committer,
+                stop,
+                telemetry,
+                progress,
+            )
+            .await?;
+            summary.published.clone_from(&committer.published);
+            summary.token_cache = shared.tokens.counts();
+            return Ok(summary);
+        }
+        SourceKind::Kafka(_) => return Err(Fault::Stage("service")),
+    };
+    telemetry.health.ready(Part::Pipeline);
     let mut run = Run {
         settings,
         file: source,
         judge,
         committer,
         stop,
+        telemetry,
         summary: Summary::default(),
         progress,
     };
@@ -183,6 +227,7 @@ struct Run<'r> {
     judge: Judge,
     committer: Committer,
     stop: &'r Arc<AtomicBool>,
+    telemetry: &'r Telemetry,
     summary: Summary,
     progress: &'r mut dyn FnMut(Progress),
 }
@@ -304,19 +349,19 @@ impl Run<'_> {
         mut flushes: mpsc::Receiver<Message>,
         size: u64,
     ) -> Result<Ended, Fault> {
+        // The label of a file's only partition; its path would be a label that grows with every rotation.
+        let topic = Arc::from("file");
         while let Some(message) = flushes.recv().await {
             match message {
                 Message::Flush(flush, read) => {
-                    let summary = &mut self.summary;
-                    summary.flushes += 1;
-                    summary.counts += flush.counts;
-                    summary.overflowed += flush.batches.overflowed;
-                    summary.entities_overflowed += flush.batches.entities_overflowed;
-                    for letter in &flush.rejected {
-                        *summary.rejected.entry(letter.reason.as_str()).or_default() += 1;
-                    }
-                    let exchanges = summary.counts.exchanges;
+                    self.summary.add(&flush);
+                    let exchanges = self.summary.counts.exchanges;
+                    let (halves, bytes) = flush.open;
                     self.committer.flush(identity, *flush).await?;
+                    self.telemetry.metrics.join(&topic, 0, halves, bytes);
+                    let tokens = self.judge.token_counts();
+                    let metrics = &self.telemetry.metrics;
+                    metrics.token_lookups(tokens.hits, tokens.misses);
                     (self.progress)(Progress {
                         read,
                         size,

@@ -108,6 +108,19 @@ impl Stream {
         self.join.open()
     }
 
+    /// Payload bytes of the halves waiting now.
+    #[must_use]
+    pub fn open_bytes(&self) -> usize {
+        self.join.open_bytes()
+    }
+
+    /// Begins another finite input at offset 0; the one before was drained. Counts go on.
+    pub fn restart(&mut self) {
+        self.join.restart();
+        self.counted_to = 0;
+        self.closed.clear();
+    }
+
     /// Refuses a record that the source could not deliver whole.
     pub fn refuse(&mut self, reason: Reject, offset: u64, end: u64, sink: &mut impl Sink) {
         self.join.skip(end);
@@ -116,15 +129,22 @@ impl Stream {
         }
     }
 
-    /// Applies one record. A blank line is nothing.
-    pub fn apply(&mut self, payload: &[u8], offset: u64, end: u64, sink: &mut impl Sink) {
+    /// Applies one record. A blank line is nothing. `latest` is the greatest event time that is believed, the record's
+    /// arrival and `limits.future` after it; a file does not say when its lines arrived.
+    pub fn apply(
+        &mut self,
+        payload: &[u8],
+        (offset, end): (u64, u64),
+        latest: Option<EventTime>,
+        sink: &mut impl Sink,
+    ) {
         let counted = offset < self.counted_to;
         let payload = payload.trim_ascii();
         if payload.is_empty() {
             self.join.skip(end);
             return;
         }
-        let record = match self.decode(payload) {
+        let record = match self.decode(payload, latest) {
             Ok(record) => record,
             Err(reason) => {
                 self.join.skip(end);
@@ -219,8 +239,15 @@ impl Stream {
         join.drain(&mut |emission| emitter.lone(&emission));
     }
 
-    fn decode<'a>(&self, payload: &'a [u8]) -> Result<Record<'a>, Reject> {
+    fn decode<'a>(
+        &self,
+        payload: &'a [u8],
+        latest: Option<EventTime>,
+    ) -> Result<Record<'a>, Reject> {
         let record = (self.adapter)(payload, self.limits)?;
+        if latest.is_some_and(|latest| record.exchange.at > latest) {
+            return Err(Reject::TimeInFuture);
+        }
         let zone = record.exchange.zone.as_deref();
         if zone.is_none_or(|id| self.judge.policy().zone_by_id(id).is_some()) {
             Ok(record)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("clock", &[]),
+    ("telemetry", &[]),
     ("decode", &["model"]),
     ("correlate", &["model"]),
     ("policy", &["model"]),
@@ -16,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("posture", &["model", "policy", "detect"]),
     ("traffic", &["model", "policy"]),
     ("wire", &["model"]),
-    ("source", &["model", "wire"]),
+    ("source", &["model", "clock", "telemetry", "wire"]),
     ("store", &["model", "clock", "window", "wire"]),
     ("publish", &["model", "detect", "wire"]),
     (
@@ -24,6 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "model",
             "clock",
+            "telemetry",
             "decode",
             "correlate",
             "policy",
@@ -37,6 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
+    ("api", &["telemetry", "wire", "config"]),
     (
         "config",
         &["model", "decode", "correlate", "policy", "store", "wire"],

@@ -87,7 +87,7 @@ async fn simulate(settings: &Settings, random: &mut Random, most: usize, crashes
             if *start < usize::try_from(join.from).unwrap() {
                 continue;
             }
-            partition.apply(&log[*start..*end], *start as u64, *end as u64);
+            partition.apply(&log[*start..*end], *start as u64, *end as u64, None);
             left -= 1;
             if left == 0 {
                 left = 1 + random.below(most);

@@ -30,15 +30,16 @@ use super::run::{Fault, Progress, Summary};
 use crate::clock::Stopwatch;
 use crate::config::{Gap, KafkaPublish, KafkaSource, Settings};
 use crate::enrich::{Judge, Shared};
-use crate::publish::events;
-use crate::source::kafka::{self, Event, Lag, Lease, Request, Requests, SourceError};
+use crate::publish::kafka::{Cluster, Outbox, PublishError, ensure};
+use crate::source::kafka::{self as source, Event, Lag, Lease, Request, Requests, SourceError};
 use crate::store::clickhouse::{self, ClickHouse, StoreError};
+use crate::telemetry::{Part, Telemetry};
 
 /// How often the stop flag is looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// How long flushes under way may take once the service is told to stop.
 const GRACE: Duration = Duration::from_secs(20);
-/// Longest pause between two tries to reach ClickHouse at start.
+/// Longest pause between two tries to reach a server at start.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why the service ended early. Everything in the ledger counts, and a restart goes on from there.
@@ -50,6 +51,9 @@ pub enum ServiceFault {
     /// ClickHouse.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Kafka, as a publisher.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// The rows of a flush cannot be summed, which is a bug.
     #[error("summing windows failed: {0}")]
     Sum(DataFusionError),
@@ -118,9 +122,11 @@ struct Service {
     settings: Arc<Settings>,
     judge: Judge,
     store: ClickHouse,
+    outbox: Outbox,
     workers: Workers,
     requests: Requests,
     summary: Mutex<Summary>,
+    telemetry: Telemetry,
 }
 
 impl Service {
@@ -130,11 +136,7 @@ impl Service {
 
     fn lost(&self, records: u64) {
         self.count(|summary| summary.lost += records);
-    }
-
-    async fn publish(&self, events: &[events::Event]) -> Result<(), ServiceFault> {
-        let _ = events;
-        Ok(())
+        self.telemetry.metrics.gap(records);
     }
 }
 
@@ -144,34 +146,52 @@ impl Service {
 /// A fault; a restart is safe.
 pub(super) async fn run(
     settings: Arc<Settings>,
-    (source, store, publish): (&KafkaSource, &clickhouse::Settings, &KafkaPublish),
+    (consumer, store, publish): (&KafkaSource, &clickhouse::Settings, &KafkaPublish),
     key: &[u8],
     stop: &Arc<AtomicBool>,
+    telemetry: &Telemetry,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
-    let _ = publish;
-    let Some(store) = reach(store, &settings.name, stop).await? else {
+    let open = async || ClickHouse::open(store, &settings.name).await;
+    let retry = StoreError::retry;
+    let Some(store) = reach(open, retry, (stop, telemetry), Part::Store).await? else {
         return Ok(Summary::default());
     };
+    let cluster = Cluster {
+        brokers: publish.brokers.clone(),
+        options: publish.options.clone(),
+        prefix: publish.prefix.clone(),
+        replication: publish.replication,
+    };
+    let make = async || ensure(&cluster).await;
+    let retry = PublishError::retry;
+    let Some(made) = reach(make, retry, (stop, telemetry), Part::Publisher).await? else {
+        return Ok(Summary::default());
+    };
+    for topic in made {
+        tracing::info!("created the topic {topic}");
+    }
+    let outbox = Outbox::open(&cluster).map_err(ServiceFault::from)?;
     let shared = Arc::new(Shared::new(key));
     let judge = Judge::new(Arc::clone(&settings.policy), Arc::clone(&shared));
     let (faults_to, mut faults) = unbounded_channel();
     let pace = Pace {
         flush_every: settings.flush_every,
         idle: settings.correlate_idle,
+        future: i64::try_from(settings.future.as_millis()).unwrap_or(i64::MAX),
     };
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let workers = Workers::start(threads, pace, &faults_to)?;
     let (events_to, mut events) = unbounded_channel();
     let records_to = workers.share();
     let lag = Lag::default();
-    let source_settings = kafka::Settings {
-        brokers: source.brokers.clone(),
-        topics: source.topics.clone(),
-        group: source.group.clone(),
-        options: source.options.clone(),
+    let source_settings = source::Settings {
+        brokers: consumer.brokers.clone(),
+        topics: consumer.topics.clone(),
+        group: consumer.group.clone(),
+        options: consumer.options.clone(),
     };
-    let requests = kafka::start(&source_settings, &lag, move |event| match event {
+    let requests = source::start(&source_settings, &lag, move |event| match event {
         Event::Records(batch) => {
             let lease = batch.lease.clone();
             records_to.send(&lease, Work::Records(batch));
@@ -187,20 +207,27 @@ pub(super) async fn run(
         settings,
         judge,
         store,
+        outbox,
         workers,
         requests,
         summary: Mutex::default(),
+        telemetry: telemetry.clone(),
     });
     let policy = Policy {
-        start: source.start,
-        on_gap: source.on_gap,
+        start: consumer.start,
+        on_gap: consumer.on_gap,
     };
     let mut wiring = Wiring {
         service: Arc::clone(&service),
         policy,
+        lag,
         owners: JoinSet::new(),
         running: HashMap::new(),
     };
+    telemetry.health.ready(Part::Pipeline);
+    telemetry
+        .health
+        .waits(Part::Source, "no partition is assigned yet");
     let outcome = wiring.run(&mut events, &mut faults, stop, progress).await;
     wiring.owners.abort_all();
     service.requests.send(Request::Stop);
@@ -230,19 +257,28 @@ async fn leave(events: &mut UnboundedReceiver<Event>) {
     }
 }
 
-/// Opens the store, however long it takes to become reachable; `None` = told to stop meanwhile.
-async fn reach(
-    settings: &clickhouse::Settings,
-    pipeline: &str,
-    stop: &AtomicBool,
-) -> Result<Option<ClickHouse>, ServiceFault> {
+/// Does what needs a server, however long it takes to become reachable; `None` = told to stop meanwhile.
+async fn reach<T, E>(
+    attempt: impl AsyncFn() -> Result<T, E>,
+    retry: fn(&E) -> bool,
+    (stop, telemetry): (&AtomicBool, &Telemetry),
+    part: Part,
+) -> Result<Option<T>, ServiceFault>
+where
+    E: std::error::Error + Into<ServiceFault>,
+{
     let mut pause = Duration::from_millis(250);
     while !stop.load(Ordering::Relaxed) {
-        match ClickHouse::open(settings, pipeline).await {
-            Ok(store) => return Ok(Some(store)),
-            Err(error) if error.retry() => {
+        match attempt().await {
+            Ok(reached) => {
+                telemetry.health.ready(part);
+                return Ok(Some(reached));
+            }
+            Err(error) if retry(&error) => {
+                telemetry.health.waits(part, error.to_string());
                 tracing::warn!(
-                    "ClickHouse is not reachable yet: {error}; trying again in {pause:?}"
+                    "the {} is not reachable: {error}; trying again in {pause:?}",
+                    part.as_str()
                 );
                 let watch = Stopwatch::start();
                 while watch.elapsed() < pause && !stop.load(Ordering::Relaxed) {
@@ -260,6 +296,7 @@ async fn reach(
 struct Wiring {
     service: Arc<Service>,
     policy: Policy,
+    lag: Lag,
     owners: JoinSet<Result<(), ServiceFault>>,
     running: HashMap<Lease, AbortHandle>,
 }
@@ -303,6 +340,7 @@ impl Wiring {
                     .counts
                     .exchanges
             };
+            self.measure();
             progress(Progress {
                 exchanges,
                 ..Progress::default()
@@ -320,9 +358,23 @@ impl Wiring {
         }
     }
 
+    /// Says how far behind the partitions are.
+    fn measure(&self) {
+        let metrics = &self.service.telemetry.metrics;
+        for lease in self.running.keys() {
+            if let Some(records) = self.lag.of(&lease.at) {
+                metrics.lag(&lease.at.topic, lease.at.partition, records);
+            }
+        }
+        let tokens = self.service.judge.token_counts();
+        metrics.token_lookups(tokens.hits, tokens.misses);
+    }
+
     fn follow(&mut self, event: Event) -> Result<(), Fault> {
         match event {
             Event::Assigned(assignment) => {
+                self.service.telemetry.metrics.rebalanced();
+                self.service.telemetry.health.ready(Part::Source);
                 let lease = assignment.lease.clone();
                 let owner = owner::own(Arc::clone(&self.service), assignment, self.policy);
                 self.running.insert(lease, self.owners.spawn(owner));
@@ -332,6 +384,8 @@ impl Wiring {
                 if let Some(owner) = self.running.remove(&lease) {
                     owner.abort();
                 }
+                let metrics = &self.service.telemetry.metrics;
+                metrics.forget(&lease.at.topic, lease.at.partition);
                 self.service
                     .workers
                     .send(&lease, Work::Close(lease.clone()));

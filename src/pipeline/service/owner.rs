@@ -14,14 +14,16 @@ use super::mark::{Intent, Mark};
 use super::resume::{Resume, Stuck, resume};
 use super::worker::{Cut, Opening, Work};
 use super::{Service, ServiceFault};
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::config::{Gap, Start};
 use crate::model::EventTime;
 use crate::pipeline::partition::Partition;
 use crate::pipeline::stream::Stream;
-use crate::publish::events;
+use crate::publish;
+use crate::publish::kafka::Message;
 use crate::source::kafka::{Assignment, Lease, Refused, Request};
 use crate::store::clickhouse::{FlushRange, LedgerRow};
+use crate::telemetry::Stage;
 use crate::window;
 
 /// Most minutes that a ledger row lists; a flush that touches more asks the evaluator for a full read.
@@ -175,20 +177,29 @@ async fn write(service: &Arc<Service>, lease: &Lease, cut: Cut) -> Result<(), En
     let metadata = intent.encode().map_err(ServiceFault::Mark)?;
     service.requests.commit(lease, first, metadata).await?;
     // 2. Rows.
-    let (counts, overflowed) = (flush.counts, flush.batches.overflowed);
-    let entities_overflowed = flush.batches.entities_overflowed;
+    let metrics = &service.telemetry.metrics;
+    let (counts, numbers) = (flush.counts, flush.numbers());
+    let watch = Stopwatch::start();
     let sums = window::sum(flush.batches)
         .await
         .map_err(ServiceFault::Sum)?;
+    metrics.took(Stage::Sum, watch.elapsed());
+    let watch = Stopwatch::start();
     let stored_at = clock::now_millis();
     let blocks = service.store.write(&range, &sums, stored_at).await?;
+    metrics.took(Stage::Insert, watch.elapsed());
     // 3. Publications of this flush: their keys make a repetition harmless.
-    let letters: Vec<events::Event> = flush
+    let pipeline = &service.settings.name;
+    let letters: Vec<Message> = flush
         .rejected
         .iter()
-        .map(|letter| events::dead_letter(&service.settings.name, letter))
+        .map(|letter| Message::dead_letter(pipeline, letter))
         .collect();
-    service.publish(&letters).await?;
+    let watch = Stopwatch::start();
+    service.outbox.write(&letters).await?;
+    metrics.published(publish::DEAD_LETTER, letters.len() as u64);
+    metrics.took(Stage::Publish, watch.elapsed());
+    let watch = Stopwatch::start();
     // 4. Ledger: from here on the flush is done.
     let (minutes, all_minutes) = minutes(sums.first());
     let row = LedgerRow {
@@ -208,17 +219,22 @@ async fn write(service: &Arc<Service>, lease: &Lease, cut: Cut) -> Result<(), En
     service.count(|summary| {
         summary.flushes += 1;
         summary.counts += counts;
-        summary.overflowed += overflowed;
-        summary.entities_overflowed += entities_overflowed;
-        for letter in &flush.rejected {
-            *summary.rejected.entry(letter.reason.as_str()).or_default() += 1;
+        summary.overflowed += numbers.operations_overflowed;
+        summary.entities_overflowed += numbers.entities_overflowed;
+        for (reason, count) in &numbers.rejected {
+            *summary.rejected.entry(*reason).or_default() += count;
         }
     });
+    metrics.flushed(&numbers);
+    metrics.rows(sums.iter().map(|rows| rows.num_rows() as u64).sum());
+    let (halves, bytes) = flush.open;
+    metrics.join(&at.topic, at.partition, halves, bytes);
     // 5. Commit.
     let metadata = Mark::done(&flush.join)
         .encode()
         .map_err(ServiceFault::Mark)?;
     service.requests.commit(lease, last, metadata).await?;
+    metrics.took(Stage::Commit, watch.elapsed());
     Ok(())
 }
 

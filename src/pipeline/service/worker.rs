@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::mark::Intent;
 use crate::clock::Stopwatch;
 use crate::correlate::JoinState;
+use crate::model::EventTime;
 use crate::pipeline::partition::{Flush, Partition};
 use crate::pipeline::run::{Fault, spawn};
 use crate::source::kafka::{Batch, Lease};
@@ -69,6 +70,8 @@ pub(super) struct Cut {
 pub(super) struct Pace {
     pub(super) flush_every: Duration,
     pub(super) idle: Duration,
+    /// How far an event may be ahead of its record, milliseconds.
+    pub(super) future: i64,
 }
 
 /// The judging threads.
@@ -139,6 +142,7 @@ struct Worker {
 /// One partition.
 struct Lane {
     partition: Partition,
+    future: i64,
     first: u64,
     before: JoinState,
     repeat: Option<Intent>,
@@ -214,6 +218,7 @@ impl Worker {
     fn open(&mut self, opening: Opening) {
         let lane = Lane {
             partition: opening.partition,
+            future: self.pace.future,
             first: opening.first,
             read_to: opening.join.from,
             before: opening.join,
@@ -256,8 +261,11 @@ impl Lane {
                     self.cut(None)?;
                 }
                 let end = record.offset + 1;
+                let latest = record.timestamp.and_then(|arrived| {
+                    EventTime::from_millis(arrived.saturating_add(self.future))
+                });
                 self.partition
-                    .apply(batch.payload(record), record.offset, end);
+                    .apply(batch.payload(record), record.offset, end, latest);
                 self.read_to = end;
                 self.done += 1;
             }

@@ -10,21 +10,19 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::TopicPartition;
 use crate::wire::kafka;
 
 /// Records between what was delivered and the end of each partition, as librdkafka last reported it.
 #[derive(Clone, Debug, Default)]
-pub struct Lag(Arc<Mutex<HashMap<(String, i32), i64>>>);
+pub struct Lag(Arc<Mutex<HashMap<String, HashMap<i32, i64>>>>);
 
 impl Lag {
-    /// (topic, partition, records).
+    /// Records of one partition that are still to be delivered, where librdkafka knows.
     #[must_use]
-    pub fn read(&self) -> Vec<(String, i32, i64)> {
+    pub fn of(&self, at: &TopicPartition) -> Option<i64> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .iter()
-            .map(|((topic, partition), lag)| (topic.clone(), *partition, *lag))
-            .collect()
+        known.get(&*at.topic)?.get(&at.partition).copied()
     }
 }
 
@@ -77,11 +75,10 @@ impl ClientContext for Context {
         let mut lag = self.lag.0.lock().unwrap_or_else(PoisonError::into_inner);
         lag.clear();
         for (topic, facts) in statistics.topics {
-            for (partition, facts) in facts.partitions {
-                if facts.consumer_lag >= 0 {
-                    lag.insert((topic.clone(), partition), facts.consumer_lag);
-                }
-            }
+            let known = facts.partitions.into_iter();
+            let known = known.filter(|(_, facts)| facts.consumer_lag >= 0);
+            let partitions = known.map(|(partition, facts)| (partition, facts.consumer_lag));
+            lag.insert(topic, partitions.collect());
         }
     }
 }

@@ -64,8 +64,10 @@ fn cut_by(
     let whole = token(pipeline, table.name, range);
     let times = sums
         .column_by_name(WINDOW_START)
-        .and_then(|column| column.as_primitive_opt::<TimestampMillisecondType>())
         .ok_or_else(|| ArrowError::SchemaError(format!("{} has no {WINDOW_START}", table.name)))?;
+    let millis = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    let times = cast(times, &millis)?;
+    let times = times.as_primitive::<TimestampMillisecondType>();
     // Rows come ordered by time, so a month is one run; if one ever had two, joining them keeps its tokens apart.
     let mut months: BTreeMap<i32, Vec<RecordBatch>> = BTreeMap::new();
     let mut start = 0;

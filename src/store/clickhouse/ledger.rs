@@ -102,20 +102,24 @@ impl ClickHouse {
     pub async fn blocks_since(&self, stored_at: i64) -> Result<u64, StoreError> {
         // A flush without rows is still a block of the ledger.
         let sql = format!(
-            "SELECT if({since} < now64(3, 'UTC') - toIntervalSecond({kept}), {all}, sum(greatest(blocks, 1))) AS blocks \
+            "SELECT sum(greatest(blocks, 1)) AS written, \
+             toUInt64({since} < now64(3, 'UTC') - toIntervalSecond({kept})) AS forgotten \
              FROM {flushes} WHERE stored_at >= {since}",
             since = time(stored_at),
             kept = self.kept_ledger,
-            all = u64::MAX,
             flushes = self.table("flushes"),
         );
-        let batches = self.query("the ledger", SHORT, &sql).await?;
-        let mut blocks = Vec::new();
-        for batch in &batches {
-            blocks
-                .extend(unsigned(batch, "blocks").map_err(|source| self.shape("flushes", source))?);
+        let mut most = 0;
+        for batch in self.query("the ledger", SHORT, &sql).await? {
+            let shape = |source| self.shape("flushes", source);
+            let written = unsigned(&batch, "written").map_err(shape)?;
+            let forgotten = unsigned(&batch, "forgotten").map_err(shape)?;
+            if forgotten.contains(&1) {
+                return Ok(u64::MAX);
+            }
+            most = written.into_iter().fold(most, u64::max);
         }
-        Ok(blocks.into_iter().sum())
+        Ok(most)
     }
 
     /// Writes what holds after a tick and what follows from it, once per tick and `term` of an evaluator. An evaluator

@@ -1,0 +1,70 @@
+//! Whether the process can do its work now. Its parts say what they wait for; the server shows it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A part of the process that may have to wait for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The pipeline as a whole: not started yet, or stopping.
+    Pipeline,
+    /// The source: no broker, no partitions assigned yet.
+    Source,
+    /// The store.
+    Store,
+    /// Where events are published to.
+    Publisher,
+}
+
+impl Part {
+    /// The name in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pipeline => "pipeline",
+            Self::Source => "source",
+            Self::Store => "store",
+            Self::Publisher => "publisher",
+        }
+    }
+}
+
+/// What the parts wait for. Cheap to clone; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Health(Arc<Mutex<BTreeMap<Part, String>>>);
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Health {
+    /// Of a process that is starting: not ready until the pipeline says so.
+    #[must_use]
+    pub fn new() -> Self {
+        let starting = BTreeMap::from([(Part::Pipeline, "starting".to_owned())]);
+        Self(Arc::new(Mutex::new(starting)))
+    }
+
+    /// Says that a part works.
+    pub fn ready(&self, part: Part) {
+        self.with(|waiting| waiting.remove(&part));
+    }
+
+    /// Says that a part cannot work now, and why.
+    pub fn waits(&self, part: Part, reason: impl Into<String>) {
+        self.with(|waiting| waiting.insert(part, reason.into()));
+    }
+
+    /// What is not ready, and why; empty = ready.
+    #[must_use]
+    pub fn reasons(&self) -> BTreeMap<Part, String> {
+        self.with(|waiting| waiting.clone())
+    }
+
+    /// A panic elsewhere leaves the map whole, so it is still the truth.
+    fn with<T>(&self, then: impl FnOnce(&mut BTreeMap<Part, String>) -> T) -> T {
+        then(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
