@@ -193,7 +193,7 @@ async fn the_ledger_knows_what_is_done_and_where_to_go_on() {
 }
 
 #[tokio::test]
-async fn the_first_to_write_a_tick_has_judged_it() {
+async fn a_tick_is_written_once_a_term() {
     let Some(settings) = settings("detections") else {
         return;
     };
@@ -207,10 +207,13 @@ async fn the_first_to_write_a_tick_has_judged_it() {
     for tick in [300_000, 600_000, 900_000] {
         let Detections { state, changes, .. } = written(tick);
         store
-            .write_detections(tick, &state, &changes)
+            .write_detections(tick, 7, &state, &changes)
             .await
             .unwrap();
-        store.write_detections(tick, "late", "late").await.unwrap();
+        store
+            .write_detections(tick, 7, "again", "again")
+            .await
+            .unwrap();
     }
     let expected: Vec<Detections> = [300_000, 600_000, 900_000].map(written).into();
     assert_eq!(store.detections_after(None).await.unwrap(), expected);
@@ -222,6 +225,16 @@ async fn the_first_to_write_a_tick_has_judged_it() {
         store.newest_detections().await.unwrap().as_ref(),
         expected.last()
     );
+    // Another term has a row of its own; the evaluators know which one counts.
+    store
+        .write_detections(600_000, 6, "late", "late")
+        .await
+        .unwrap();
+    let rows = store.detections_after(Some(300_000)).await.unwrap();
+    let ticks: Vec<i64> = rows.iter().map(|row| row.tick).collect();
+    assert_eq!(ticks, [600_000, 600_000, 900_000]);
+    assert_eq!((&rows[0], &rows[2]), (&expected[1], &expected[2]));
+    assert_eq!(rows[1].state, "late");
     let other = ClickHouse::open(&settings, "other").await.unwrap();
     assert_eq!(other.detections_after(None).await.unwrap(), []);
     super::sql(
