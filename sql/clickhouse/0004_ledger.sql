@@ -17,7 +17,9 @@ CREATE TABLE IF NOT EXISTS ${database}.flushes${local} ${on_cluster}
     exchanges UInt64,
     rejected UInt64,
     blocks UInt64,
-    stored_at DateTime64(3, 'UTC')
+    stored_at DateTime64(3, 'UTC'),
+    -- What arrived lately is asked for every second, and lies at the end of every partition.
+    INDEX by_arrival stored_at TYPE minmax GRANULARITY 1
 )
 ENGINE = ${replacing}
 ORDER BY (pipeline, topic, `partition`, last, first, drain)

@@ -95,7 +95,11 @@ WITH
         GROUP BY zone, host, method, endpoint
     )
 SELECT
-    counted.* EXCEPT (total, bytes_in, bytes_out, mean_duration_ms),
+    counted.zone AS zone,
+    counted.host AS host,
+    counted.method AS method,
+    counted.endpoint AS endpoint,
+    counted.* EXCEPT (zone, host, method, endpoint, total, bytes_in, bytes_out, mean_duration_ms),
     counted.total AS requests,
     named.identifiers AS identifiers,
     counted.bytes_in AS request_bytes,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 
 use crate::store::StoreSettings;
-use crate::store::clickhouse::ClickHouse;
+use crate::store::clickhouse::{ClickHouse, definitions_of};
 
 /// Create or upgrade the ClickHouse tables
 ///
@@ -15,6 +15,9 @@ use crate::store::clickhouse::ClickHouse;
 pub struct Args {
     /// Pipeline file (TOML)
     pub pipeline: PathBuf,
+    /// Print every statement instead, for somebody else to review and run; nothing is sent
+    #[arg(long)]
+    pub print: bool,
 }
 
 /// Runs the command.
@@ -27,6 +30,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         super::print("the local store has no tables to migrate\n")?;
         return Ok(());
     };
+    if args.print {
+        let statements = definitions_of(store);
+        super::print(&format!("{};\n", statements.join(";\n\n")))?;
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -3,6 +3,7 @@
 //! Needs `GATEWATCH_TEST_CLICKHOUSE`, the address of the engine's front (`tests/services/`); without it every test says that
 //! it was skipped. The front breaks requests on purpose, see its README.
 
+mod commands;
 mod flushes;
 mod refusals;
 mod retries;
@@ -38,7 +39,7 @@ pub fn settings(test: &str) -> Option<Settings> {
             hours: days(35),
             days: days(400),
         },
-        deadline: Duration::from_secs(60),
+        deadline: Duration::from_mins(1),
     })
 }
 
@@ -85,6 +86,15 @@ pub async fn fault(settings: &Settings, wish: &str) {
         "{}",
         answer.text().await.unwrap()
     );
+}
+
+/// Whether every fault on this text has struck as often as it was asked for.
+pub async fn all_struck(settings: &Settings, text: &str) -> bool {
+    let url = format!("{}/fault", settings.url.trim_end_matches('/'));
+    let shown = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let active = shown["active"].as_array().unwrap();
+    !active.iter().any(|fault| fault["match"] == text)
 }
 
 /// One batch of the rows, whatever batches they came in; `None` = no rows.

@@ -15,7 +15,7 @@ mod resume;
 mod worker;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use self::owner::Policy;
 use self::worker::{Pace, Work, Workers};
-use super::run::{Fault, Progress, Summary};
+use super::evaluator::{self, EvaluatorError, Plan};
+use super::run::{Fault, Progress, Summary, spawn};
 use crate::clock::Stopwatch;
 use crate::config::{Gap, KafkaPublish, KafkaSource, Settings};
 use crate::enrich::{Judge, Shared};
@@ -54,6 +55,9 @@ pub enum ServiceFault {
     /// Kafka, as a publisher.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// Labels, insights and the block list.
+    #[error(transparent)]
+    Evaluator(#[from] EvaluatorError),
     /// The rows of a flush cannot be summed, which is a bug.
     #[error("summing windows failed: {0}")]
     Sum(DataFusionError),
@@ -157,12 +161,7 @@ pub(super) async fn run(
     let Some(store) = reach(open, retry, (stop, telemetry), Part::Store).await? else {
         return Ok(Summary::default());
     };
-    let cluster = Cluster {
-        brokers: publish.brokers.clone(),
-        options: publish.options.clone(),
-        prefix: publish.prefix.clone(),
-        replication: publish.replication,
-    };
+    let cluster = Cluster::from(publish);
     let make = async || ensure(&cluster).await;
     let retry = PublishError::retry;
     let Some(made) = reach(make, retry, (stop, telemetry), Part::Publisher).await? else {
@@ -217,7 +216,11 @@ pub(super) async fn run(
         start: consumer.start,
         on_gap: consumer.on_gap,
     };
+    let counters = evaluator::Counters::default();
+    let (evaluating, mut evaluated) = evaluate(&service, &counters)?;
     let mut wiring = Wiring {
+        counters,
+        ticks: 0,
         service: Arc::clone(&service),
         policy,
         lag,
@@ -228,10 +231,15 @@ pub(super) async fn run(
     telemetry
         .health
         .waits(Part::Source, "no partition is assigned yet");
-    let outcome = wiring.run(&mut events, &mut faults, stop, progress).await;
+    let outcome = wiring
+        .run((&mut events, &mut evaluated), &mut faults, stop, progress)
+        .await;
+    evaluating.store(true, Ordering::Relaxed);
     wiring.owners.abort_all();
     service.requests.send(Request::Stop);
     outcome?;
+    // Whoever takes over need not wait for a timeout: both groups are left in order.
+    drop(tokio::time::timeout(GRACE, evaluated).await);
     leave(&mut events).await;
     let mut summary = service
         .summary
@@ -241,6 +249,27 @@ pub(super) async fn run(
     summary.token_cache = shared.tokens.counts();
     summary.stopped = true;
     Ok(summary)
+}
+
+/// How the evaluator's thread ends.
+type Evaluated = tokio::sync::oneshot::Receiver<Result<(), Fault>>;
+
+/// Starts the evaluator's thread; setting the flag ends it. It goes on until the last flush of this process is stored.
+fn evaluate(
+    service: &Arc<Service>,
+    counters: &evaluator::Counters,
+) -> Result<(Arc<AtomicBool>, Evaluated), Fault> {
+    let plan = Plan::of(&service.settings).ok_or(Fault::Stage("evaluating"))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (to, ended) = tokio::sync::oneshot::channel();
+    let (flag, store, counters) = (Arc::clone(&stop), service.store.clone(), counters.clone());
+    let runtime = tokio::runtime::Handle::current();
+    spawn("evaluate", move || {
+        let outcome = evaluator::run(&plan, &store, &runtime, &counters, &flag);
+        // The run may have ended first.
+        drop(to.send(outcome.map_err(|error| ServiceFault::from(error).into())));
+    })?;
+    Ok((stop, ended))
 }
 
 /// Waits until the polling thread has left the group, so that others take over at once.
@@ -297,6 +326,8 @@ struct Wiring {
     service: Arc<Service>,
     policy: Policy,
     lag: Lag,
+    counters: evaluator::Counters,
+    ticks: u64,
     owners: JoinSet<Result<(), ServiceFault>>,
     running: HashMap<Lease, AbortHandle>,
 }
@@ -305,7 +336,7 @@ impl Wiring {
     /// Until a fault, or until everything is stored after the stop flag was set.
     async fn run(
         &mut self,
-        events: &mut UnboundedReceiver<Event>,
+        (events, evaluated): (&mut UnboundedReceiver<Event>, &mut Evaluated),
         faults: &mut UnboundedReceiver<Fault>,
         stop: &AtomicBool,
         progress: &mut dyn FnMut(Progress),
@@ -324,6 +355,10 @@ impl Wiring {
                     Some(event) => self.follow(event)?,
                 },
                 Some(fault) = faults.recv() => return Err(fault),
+                ended = &mut *evaluated => {
+                    ended.unwrap_or(Err(Fault::Stage("evaluating")))?;
+                    return Err(Fault::Stage("evaluating"));
+                }
                 Some(ended) = self.owners.join_next() => match ended {
                     Ok(outcome) => outcome?,
                     // Ended by us at a revocation.
@@ -359,8 +394,16 @@ impl Wiring {
     }
 
     /// Says how far behind the partitions are.
-    fn measure(&self) {
+    fn measure(&mut self) {
         let metrics = &self.service.telemetry.metrics;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        metrics.evaluator(read(&self.counters.owner) > 0);
+        let ticks = read(&self.counters.ticks);
+        metrics.ticked(ticks - std::mem::replace(&mut self.ticks, ticks));
+        let watermark = self.counters.watermark.load(Ordering::Relaxed);
+        if watermark > 0 {
+            metrics.watermark(watermark);
+        }
         for lease in self.running.keys() {
             if let Some(records) = self.lag.of(&lease.at) {
                 metrics.lag(&lease.at.topic, lease.at.partition, records);

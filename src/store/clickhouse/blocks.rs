@@ -1,8 +1,8 @@
 //! The sums of one flush → blocks as they go over the wire.
 //!
-//! Enters: one batch per table. Leaves: blocks of one table partition each, with the deduplication token and the
-//! serialised body, so that every retry sends the same bytes. The cuts follow from the rows alone: a process that repeats
-//! the flush cuts it the same way and meets the tokens of the first one.
+//! Enters: one batch per table. Leaves: blocks of one table partition each, with the deduplication token and a body that
+//! is serialised once, so that every retry sends the same bytes. The cuts follow from the rows alone: a process that
+//! repeats the flush cuts it the same way and meets the tokens of the first one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,8 +25,16 @@ pub(super) const BLOCK_ROWS: usize = 100_000;
 pub(super) struct Block {
     /// The deduplication token.
     pub(super) token: String,
-    /// An Arrow stream of one batch.
-    pub(super) body: Bytes,
+    rows: RecordBatch,
+    stored_at: i64,
+}
+
+impl Block {
+    /// The rows as they go over the wire: an Arrow stream of one batch. Made when it is this block's turn, so that a flush
+    /// is never in memory twice.
+    pub(super) fn body(&self, table: &Table) -> Result<Bytes, ArrowError> {
+        body(&wire(table, &self.rows, self.stored_at)?)
+    }
 }
 
 /// The token of everything that this flush writes into `table`.
@@ -64,10 +72,8 @@ fn cut_by(
     let whole = token(pipeline, table.name, range);
     let times = sums
         .column_by_name(WINDOW_START)
+        .and_then(|column| column.as_primitive_opt::<TimestampMillisecondType>())
         .ok_or_else(|| ArrowError::SchemaError(format!("{} has no {WINDOW_START}", table.name)))?;
-    let millis = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-    let times = cast(times, &millis)?;
-    let times = times.as_primitive::<TimestampMillisecondType>();
     // Rows come ordered by time, so a month is one run; if one ever had two, joining them keeps its tokens apart.
     let mut months: BTreeMap<i32, Vec<RecordBatch>> = BTreeMap::new();
     let mut start = 0;
@@ -97,7 +103,8 @@ fn cut_by(
             };
             blocks.push(Block {
                 token: format!("{whole}/{month}{number}"),
-                body: body(&wire(table, &part, stored_at)?)?,
+                rows: part,
+                stored_at,
             });
         }
     }
@@ -155,4 +162,95 @@ pub(super) fn body(rows: &RecordBatch) -> Result<Bytes, ArrowError> {
     let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema())?;
     writer.write(rows)?;
     Ok(writer.into_inner()?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{StringArray, UInt64Array};
+
+    use super::*;
+    use crate::window::table;
+
+    /// Rows of `identifier_windows` at these times.
+    fn rows(times: &[i64]) -> RecordBatch {
+        let stamps = TimestampMillisecondArray::from(times.to_vec()).with_timezone("UTC");
+        let mut columns = vec![(WINDOW_START, Arc::new(stamps) as ArrayRef)];
+        let table = table("identifier_windows").unwrap();
+        for key in table.keys {
+            let texts = StringArray::from_iter_values(times.iter().map(|_| "x"));
+            columns.push((key, Arc::new(texts)));
+        }
+        let ones = UInt64Array::from_iter_values(times.iter().map(|_| 1));
+        columns.push(("requests", Arc::new(ones)));
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    fn tokens(most: usize, times: &[i64], drain: bool, stored_at: i64) -> Vec<String> {
+        let range = FlushRange {
+            topic: "logs".to_owned(),
+            partition: 4,
+            first: 10,
+            last: 25,
+            drain,
+        };
+        let table = table("identifier_windows").unwrap();
+        let blocks = cut_by(most, table, "shop", &range, &rows(times), stored_at).unwrap();
+        blocks.into_iter().map(|block| block.token).collect()
+    }
+
+    #[test]
+    fn a_token_names_the_offsets_the_month_and_the_number_of_the_block() {
+        let day = 86_400_000;
+        let cases: &[(&[i64], bool, &[&str])] = &[
+            (&[], false, &[]),
+            (
+                &[0],
+                true,
+                &["shop/identifier_windows/logs/4/10-25/drain/197001"],
+            ),
+            (
+                &[0, day, 30 * day, 31 * day, 40 * day],
+                false,
+                &[
+                    "shop/identifier_windows/logs/4/10-25/197001",
+                    "shop/identifier_windows/logs/4/10-25/197001/1",
+                    "shop/identifier_windows/logs/4/10-25/197002",
+                ],
+            ),
+            // Out of order: one month is still one run of numbers, never the same token twice.
+            (
+                &[31 * day, 0, 31 * day, day],
+                false,
+                &[
+                    "shop/identifier_windows/logs/4/10-25/197001",
+                    "shop/identifier_windows/logs/4/10-25/197002",
+                ],
+            ),
+            (
+                &[4_133_980_740_000],
+                false,
+                &["shop/identifier_windows/logs/4/10-25/210012"],
+            ),
+        ];
+        for (times, drain, expected) in cases {
+            assert_eq!(tokens(2, times, *drain, 1), *expected, "{times:?}");
+            // The successor's time of arrival differs, its tokens do not.
+            assert_eq!(tokens(2, times, *drain, 2), *expected, "{times:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_the_same_every_time() {
+        let range = FlushRange {
+            topic: "logs".to_owned(),
+            partition: 4,
+            first: 10,
+            last: 25,
+            drain: false,
+        };
+        let table = table("identifier_windows").unwrap();
+        let cut = || cut(table, "shop", &range, &rows(&[0, 60_000]), 7).unwrap();
+        let (one, other) = (cut(), cut());
+        assert_eq!(one[0].body(table).unwrap(), other[0].body(table).unwrap());
+    }
 }

@@ -13,8 +13,27 @@ use crate::window::{Merge, Resolution, Table};
 /// The time column of every table of windows.
 pub(super) const WINDOW_START: &str = "window_start";
 
-/// Measures that count what a log says about itself; the others count exchanges, which SQL does in signed numbers.
-const UNSIGNED: &[&str] = &["request_bytes", "response_bytes", "duration_us"];
+/// Keys that the SQL of a flush joins or encodes; the others are views into what was judged.
+const OWNED: &[&str] = &["zone", "host", "method", "endpoint", "session_id"];
+
+/// The type of one key.
+fn key_type(key: &str) -> DataType {
+    match key {
+        "status" => DataType::UInt16,
+        owned if OWNED.contains(&owned) => DataType::Utf8,
+        _ => DataType::Utf8View,
+    }
+}
+
+/// The type of a sum: sizes are what the log says, durations are summed as decimals, and the rest counts exchanges, which
+/// SQL does in signed numbers.
+fn sum_type(measure: &str) -> DataType {
+    match measure {
+        "request_bytes" | "response_bytes" => DataType::UInt64,
+        "duration_us" => DataType::Decimal128(38, 0),
+        _ => DataType::Int64,
+    }
+}
 
 /// The batches of one read in the types of [`Table::merge_sql`]'s result.
 pub(super) fn rows(
@@ -28,18 +47,11 @@ pub(super) fn rows(
         fields.push(Field::new(WINDOW_START, time, false));
     }
     for key in table.keys {
-        let kind = match *key {
-            "status" => DataType::UInt16,
-            _ => DataType::Utf8View,
-        };
-        fields.push(Field::new(*key, kind, false));
+        fields.push(Field::new(*key, key_type(key), false));
     }
     for (measure, merge) in table.measures {
         fields.push(match merge {
-            Merge::Sum if UNSIGNED.contains(measure) => {
-                Field::new(*measure, DataType::UInt64, true)
-            }
-            Merge::Sum => Field::new(*measure, DataType::Int64, true),
+            Merge::Sum => Field::new(*measure, sum_type(measure), true),
             Merge::Sketch => Field::new(*measure, sketch_type(), true),
         });
     }

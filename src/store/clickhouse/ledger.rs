@@ -263,7 +263,7 @@ fn ledger_batch(pipeline: &str, row: &LedgerRow) -> Result<RecordBatch, ArrowErr
 }
 
 fn read_ledger(batch: &RecordBatch) -> Result<Vec<LedgerRow>, ArrowError> {
-    let list = |name: &str| -> Result<_, ArrowError> {
+    let nested = |name: &str| -> Result<_, ArrowError> {
         let lists = column(batch, name)?.as_list_opt::<i32>().cloned();
         lists.ok_or_else(|| ArrowError::SchemaError(format!("{name} is not a list")))
     };
@@ -295,7 +295,7 @@ fn read_ledger(batch: &RecordBatch) -> Result<Vec<LedgerRow>, ArrowError> {
     let clocks = column(batch, "resume_clock")?
         .as_primitive_opt::<Int64Type>()
         .ok_or_else(|| not_ours("resume_clock"))?;
-    let (closed, minutes) = (list("closed")?, list("minutes")?);
+    let (closed, minutes) = (nested("closed")?, nested("minutes")?);
     let stored_at = signed(batch, "stored")?;
     let numbers = [
         first?,

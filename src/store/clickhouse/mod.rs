@@ -241,7 +241,10 @@ impl ClickHouse {
             let sql = self.insert_sql(table.name, &names);
             writes.push(async move {
                 for block in blocks {
-                    self.deliver(table.name, &sql, &block.token, block.body, watch)
+                    let body = block
+                        .body(table)
+                        .map_err(|source| self.shape(table.name, source))?;
+                    self.deliver(table.name, &sql, &block.token, body, watch)
                         .await?;
                 }
                 Ok(())

@@ -133,8 +133,8 @@ async fn a_changed_retention_holds_for_tables_that_are_there() {
         return;
     };
     ClickHouse::migrate(&settings).await.unwrap();
-    settings.retention.minutes = Duration::from_secs(3 * 86_400);
-    settings.retention.hours = Duration::from_secs(40 * 86_400);
+    settings.retention.minutes = Duration::from_hours(3 * 24);
+    settings.retention.hours = Duration::from_hours(40 * 24);
     let applied = ClickHouse::migrate(&settings).await.unwrap();
     // Seven tables of minutes, seven of hours, the ledger and the detections, which are kept as long as hours.
     assert_eq!(applied.len(), 16, "{applied:?}");

@@ -4,7 +4,7 @@ use gatewatch::store::Range;
 use gatewatch::store::clickhouse::{ClickHouse, Settings};
 use gatewatch::window::Resolution;
 
-use super::{contents, endpoints, fault, flushes, now, range, settings, sql, total};
+use super::{all_struck, contents, endpoints, fault, flushes, now, range, settings, sql, total};
 
 #[tokio::test]
 async fn a_repeated_flush_changes_no_table_and_no_roll_up() {
@@ -44,16 +44,18 @@ async fn lost_answers_refusals_and_cut_bodies_change_nothing() {
     let (_, _, flushes) = flushes::of_traffic(folder.path(), 600, 200).await;
     let calm = ClickHouse::open(&calm, "shop").await.unwrap();
     let store = ClickHouse::open(&settings, "shop").await.unwrap();
+    let target = format!("INTO `{}`", settings.database);
     for (number, flush) in flushes.iter().enumerate() {
         let kind = ["after", "before", "middle"][number % 3];
-        let wish = format!(
-            "{{\"kind\": \"{kind}\", \"times\": 3, \"match\": \"INTO `{}`\"}}",
-            settings.database
-        );
+        let wish = format!("{{\"kind\": \"{kind}\", \"times\": 3, \"match\": \"{target}\"}}");
         fault(&settings, &wish).await;
         let range = range(flush.first, flush.last);
         store.write(&range, &flush.sums, now()).await.unwrap();
         calm.write(&range, &flush.sums, now()).await.unwrap();
+        assert!(
+            all_struck(&settings, &target).await,
+            "{kind} has hit nothing"
+        );
     }
     assert_eq!(contents(&store).await, contents(&calm).await);
 }
@@ -71,13 +73,14 @@ async fn more_rows_than_a_block_holds_are_cut_alike_every_time() {
         .chain([(minute + 31 * 86_400_000, "/later".to_owned(), 1)])
         .collect();
     let sums = flushes::of_endpoints(&rows);
-    let match_blocks = format!("INTO `{}`", settings.database);
+    let target = format!("INTO `{}`", settings.database);
     fault(
         &settings,
-        &format!("{{\"kind\": \"after\", \"times\": 2, \"match\": \"{match_blocks}\"}}"),
+        &format!("{{\"kind\": \"after\", \"times\": 2, \"match\": \"{target}\"}}"),
     )
     .await;
     assert_eq!(store.write(&range(0, 9), &sums, now()).await.unwrap(), 4);
+    assert!(all_struck(&settings, &target).await);
     for _ in 0..2 {
         for resolution in [None].into_iter().chain(Resolution::ALL.map(Some)) {
             let found = store
@@ -146,4 +149,68 @@ async fn wild_timestamps_are_kept_and_repeated_without_harm() {
     };
     let found = store.read(endpoints(), first, None).await.unwrap();
     assert_eq!(total(&found, "requests"), 1);
+}
+
+#[tokio::test]
+async fn two_writers_of_one_flush_at_once_count_it_once() {
+    let Some(settings) = settings("at_once") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (_, _, flushes) = flushes::of_traffic(folder.path(), 400, 100).await;
+    // Both create the tables, too.
+    let (one, two) = tokio::join!(
+        ClickHouse::open(&settings, "shop"),
+        ClickHouse::open(&settings, "shop")
+    );
+    let (one, two) = (one.unwrap(), two.unwrap());
+    let mut requests = 0;
+    for flush in &flushes {
+        let range = range(flush.first, flush.last);
+        // A worker that has lost its partition and does not know it yet, and the new owner.
+        let (late, new) = tokio::join!(
+            one.write(&range, &flush.sums, now()),
+            two.write(&range, &flush.sums, now())
+        );
+        assert_eq!(late.unwrap(), new.unwrap());
+        requests += total(&flush.sums[..1], "requests");
+    }
+    for resolution in Resolution::ALL {
+        let found = one
+            .read(endpoints(), Range::ALL, Some(resolution))
+            .await
+            .unwrap();
+        assert_eq!(total(&found, "requests"), requests, "{resolution:?}");
+    }
+}
+
+#[tokio::test]
+async fn merging_parts_changes_no_figure() {
+    let Some(settings) = settings("merges") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (_, _, flushes) = flushes::of_traffic(folder.path(), 400, 50).await;
+    let store = ClickHouse::open(&settings, "shop").await.unwrap();
+    for flush in &flushes {
+        let range = range(flush.first, flush.last);
+        store.write(&range, &flush.sums, now()).await.unwrap();
+    }
+    let before = contents(&store).await;
+    let mut merged = 0;
+    for table in gatewatch::window::TABLES {
+        for suffix in ["", "_hours", "_days"] {
+            let table = format!("{}.{}{suffix}", settings.database, table.name);
+            let rows = format!("SELECT count() FROM {table}");
+            let scattered: u64 = sql(&settings, &rows).await.unwrap().parse().unwrap();
+            sql(&settings, &format!("OPTIMIZE TABLE {table} FINAL"))
+                .await
+                .unwrap();
+            let together: u64 = sql(&settings, &rows).await.unwrap().parse().unwrap();
+            assert!(together <= scattered);
+            merged += scattered - together;
+        }
+    }
+    assert!(merged > 0, "nothing was merged, so nothing was shown");
+    assert_eq!(contents(&store).await, before);
 }

@@ -79,6 +79,7 @@ fn reports_and_views_agree_with_the_known_truth() {
         }
     }
     overlaps(&runtime, &settings, &report(Span::Week));
+    runtime.block_on(questions(&settings));
 }
 
 /// A template with nothing but the places of its parameters: the report shows declared names, the view canonical ones.
@@ -195,4 +196,28 @@ fn overlaps(
         certificates
     );
     assert!(!ask("class, sum(violations_total)", "schema_violations").is_empty());
+}
+
+/// Every question of `sql/README.md` has an answer.
+async fn questions(settings: &gatewatch::store::clickhouse::Settings) {
+    let readme = include_str!("../../../sql/README.md");
+    let (_, code) = readme.split_once("```sql\n").unwrap();
+    let (code, _) = code.split_once("```").unwrap();
+    let here = gatewatch::store::clickhouse::Settings {
+        url: format!("{}/?database={}", settings.url, settings.database),
+        ..settings.clone()
+    };
+    let questions: Vec<&str> = code
+        .split(";\n")
+        .filter(|text| !text.trim().is_empty())
+        .collect();
+    assert!(questions.len() >= 8);
+    let mut answered = 0;
+    for question in questions {
+        let answer = sql(&here, question).await;
+        assert!(answer.is_ok(), "{question}\n{answer:?}");
+        answered += usize::from(!answer.unwrap().is_empty());
+    }
+    // The generated traffic is of one day of the past: what asks for the last days of wall time may find nothing.
+    assert!(answered >= 6, "{answered} answers");
 }
