@@ -18,6 +18,14 @@ struct Service {
     api: String,
 }
 
+impl Drop for Service {
+    /// A test that fails leaves nothing running.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Service {
     fn start(pipeline: &Path) -> Self {
         let mut command = command(&["run", pipeline.to_str().unwrap()]);
@@ -87,7 +95,7 @@ fn over_http(from: &Path, folder: &Path) -> PathBuf {
         }
     }
     let text = fs::read_to_string(from).unwrap();
-    let file = "path = \"traffic.ndjson\"";
+    let file = "kind = \"file\"\npath = \"traffic.ndjson\"";
     assert!(
         text.contains(file) && !text.contains("[limits]") && !text.contains("[api]"),
         "{text}"
