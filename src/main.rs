@@ -31,6 +31,7 @@ enum Command {
     Report(cli::report::Args),
     Explain(cli::explain::Args),
     Generate(cli::generate::Args),
+    Migrate(cli::migrate::Args),
 }
 
 /// Bad configuration or usage (sysexits.h, `EX_USAGE`).
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         Command::Report(args) => cli::report::run(args),
         Command::Explain(args) => cli::explain::run(args),
         Command::Generate(args) => cli::generate::run(args),
+        Command::Migrate(args) => cli::migrate::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,9 @@
 WITH chosen AS (
     SELECT DISTINCT session_id AS hash FROM exchanges WHERE session_id IS NOT NULL ORDER BY hash LIMIT 20000
 ), kept AS (
-    SELECT date_bin(INTERVAL '10 minutes', e.window_start) AS window_start, e.operation, c.hash,
+    -- date_bin answers in nanoseconds; every time column is in milliseconds.
+    SELECT arrow_cast(date_bin(INTERVAL '10 minutes', e.window_start), 'Timestamp(Millisecond, Some("UTC"))') AS window_start,
+           e.operation, c.hash,
            count(*) AS requests,
            registers(e.client_register, e.client_rank) AS addresses,
            registers(e.path_register, e.path_rank) AS paths

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
@@ -63,7 +64,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         _ => {}
     }
     let pipeline = folder.join("pipeline.toml");
-    let settings = super::load(&pipeline)?;
+    let settings = Arc::new(super::load(&pipeline)?);
     eprintln!("2/3 judging them");
     let watch = Stopwatch::start();
     let summary = run_command::execute(&settings, &run_command::stop_on_signal()?)?;

@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod generate;
+pub mod migrate;
 pub mod report;
 pub mod run;
 pub mod table;

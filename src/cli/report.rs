@@ -1,8 +1,10 @@
 //! `gatewatch report`: the posture of every endpoint, from the store (design section 10).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 
@@ -12,12 +14,14 @@ use crate::detect;
 use crate::model::{EventTime, MINUTE_MILLIS};
 use crate::policy::Policy;
 use crate::posture::{Endpoint, Rows, STATUS_CLASSES, posture};
-use crate::store::local::{Range, Reader, StoreError};
-use crate::window;
+use crate::store::clickhouse::{self, ClickHouse};
+use crate::store::local::{self, Reader};
+use crate::store::{Range, StoreSettings};
+use crate::window::{self, Resolution, Table};
 
 /// Show the posture of every endpoint
 ///
-/// Reads the store of a pipeline, also while `run` is at work on it. Counts are exact counts of exchanges.
+/// Reads the store of a pipeline, local or ClickHouse, also while `run` is at work on it. Counts are exact counts of exchanges.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Pipeline file (TOML)
@@ -39,6 +43,8 @@ fn parse_time(text: &str) -> Result<EventTime, String> {
 
 /// How often a report starts over because files were merged under it.
 const ATTEMPTS: usize = 20;
+/// How long a report waits for a ClickHouse that does not answer: somebody sits in front of it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How far a report looks back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -103,29 +109,21 @@ pub fn compute(
     range: Span,
     as_of: Option<EventTime>,
 ) -> anyhow::Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let mut attempts = 0;
-    let (rows, newest) = loop {
-        let reader = Reader::open(local(settings)?)?;
-        let newest = match (as_of, &reader) {
-            (Some(time), Some(_)) => Some(time.minute_millis()),
-            (None, Some(reader)) => reader.newest_minute(),
-            (_, None) => None,
-        };
-        let (Some(reader), Some(newest)) = (reader, newest) else {
-            return Ok(Report {
-                as_of: None,
-                range,
-                endpoints: Vec::new(),
-            });
-        };
-        attempts += 1;
-        match runtime.block_on(read(&reader, range, newest)) {
-            Ok(rows) => break (rows, newest),
-            // A run beside us has merged files; all tables are read anew, so that they agree.
-            Err(error) if error.compacted_away() && attempts < ATTEMPTS => {}
-            Err(error) => return Err(error.into()),
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let read = match &settings.store {
+        StoreSettings::Local(folder) => runtime.block_on(from_local(folder, range, as_of))?,
+        StoreSettings::ClickHouse(store) => {
+            runtime.block_on(from_clickhouse(store, &settings.name, range, as_of))?
         }
+    };
+    let Some((rows, newest)) = read else {
+        return Ok(Report {
+            as_of: None,
+            range,
+            endpoints: Vec::new(),
+        });
     };
     let limits = detect::Limits {
         excluded_methods: settings.detect.excluded_methods.clone(),
@@ -140,7 +138,96 @@ pub fn compute(
     })
 }
 
-async fn read(reader: &Reader, range: Span, newest: i64) -> Result<Rows, StoreError> {
+/// Rows with the newest minute of the report; `None` when nothing is stored.
+type Found = Option<(Rows, i64)>;
+
+async fn from_local(
+    folder: &Path,
+    range: Span,
+    as_of: Option<EventTime>,
+) -> Result<Found, local::StoreError> {
+    let mut attempts = 0;
+    loop {
+        let Some(reader) = Reader::open(folder)? else {
+            return Ok(None);
+        };
+        let newest = as_of.map(EventTime::minute_millis);
+        let Some(newest) = newest.or_else(|| reader.newest_minute()) else {
+            return Ok(None);
+        };
+        attempts += 1;
+        match read(&reader, range, newest).await {
+            Ok(rows) => return Ok(Some((rows, newest))),
+            // A run beside us has merged files; all tables are read anew, so that they agree.
+            Err(error) if error.compacted_away() && attempts < ATTEMPTS => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn from_clickhouse(
+    settings: &clickhouse::Settings,
+    pipeline: &str,
+    range: Span,
+    as_of: Option<EventTime>,
+) -> Result<Found, clickhouse::StoreError> {
+    let patient = clickhouse::Settings {
+        deadline: settings.deadline.min(PATIENCE),
+        ..settings.clone()
+    };
+    let Some(store) = ClickHouse::open_to_read(&patient, pipeline).await? else {
+        return Ok(None);
+    };
+    let newest = match as_of {
+        Some(time) => Some(time.minute_millis()),
+        None => store.newest_minute().await?,
+    };
+    let Some(newest) = newest else {
+        return Ok(None);
+    };
+    let rows = read(&store, range, newest).await?;
+    Ok(Some((rows, newest)))
+}
+
+/// What a report asks of a store.
+trait Windows {
+    type Error;
+
+    async fn merged(
+        &self,
+        table: &Table,
+        range: Range,
+        resolution: Option<Resolution>,
+    ) -> Result<Vec<RecordBatch>, Self::Error>;
+}
+
+impl Windows for Reader {
+    type Error = local::StoreError;
+
+    async fn merged(
+        &self,
+        table: &Table,
+        range: Range,
+        resolution: Option<Resolution>,
+    ) -> Result<Vec<RecordBatch>, Self::Error> {
+        self.read(table, range, resolution).await
+    }
+}
+
+impl Windows for ClickHouse {
+    type Error = clickhouse::StoreError;
+
+    async fn merged(
+        &self,
+        table: &Table,
+        range: Range,
+        resolution: Option<Resolution>,
+    ) -> Result<Vec<RecordBatch>, Self::Error> {
+        self.read(table, range, resolution).await
+    }
+}
+
+async fn read<W: Windows>(store: &W, range: Span, newest: i64) -> Result<Rows, W::Error> {
     let whole = Range::ending_with(newest, range.minutes());
     let day = Range::ending_with(newest, detect::WINDOW_MINUTES);
     let mut rows = Rows::default();
@@ -151,7 +238,7 @@ async fn read(reader: &Reader, range: Span, newest: i64) -> Result<Rows, StoreEr
         ("endpoint_windows", day, &mut rows.last_day),
     ] {
         if let Some(table) = window::table(name) {
-            *into = reader.read(table, range, None).await?;
+            *into = store.merged(table, range, None).await?;
         }
     }
     Ok(rows)
@@ -327,12 +414,5 @@ impl<'r> WireTokens<'r> {
                 .collect(),
             successful_invalid: counts.map_or(0, |c| c.successful_invalid),
         }
-    }
-}
-
-fn local(settings: &Settings) -> anyhow::Result<&std::path::Path> {
-    match &settings.store {
-        crate::store::StoreSettings::Local(folder) => Ok(folder),
-        crate::store::StoreSettings::ClickHouse(_) => anyhow::bail!("not a local store"),
     }
 }

@@ -31,7 +31,7 @@ pub struct Args {
 /// # Errors
 /// A bad pipeline file, or a fault of the run.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let settings = super::load(&args.pipeline)?;
+    let settings = Arc::new(super::load(&args.pipeline)?);
     let stop = stop_on_signal()?;
     let watch = Stopwatch::start();
     let summary = execute(&settings, &stop)?;
@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// A fault of the run.
-pub fn execute(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<Summary> {
+pub fn execute(settings: &Arc<Settings>, stop: &Arc<AtomicBool>) -> anyhow::Result<Summary> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::model::{Problem, Problems};
+use crate::model::{Network, Problem, Problems};
 use crate::policy::{self, Policy};
 use crate::store::StoreSettings;
 use crate::{correlate, decode};
@@ -48,6 +48,8 @@ pub struct Settings {
     pub dead_letter_bytes: bool,
     /// Detection.
     pub detect: DetectSettings,
+    /// The block list.
+    pub block_list: BlockListSettings,
     /// Key of the hashes; `None` = generated in the store's folder.
     pub hash_key: Option<Vec<u8>>,
     /// What to judge against.
@@ -204,6 +206,17 @@ pub struct DetectSettings {
     pub excluded_methods: Vec<String>,
     /// Fewest successful requests in 24 hours for a label.
     pub min_successful: u64,
+}
+
+/// What is listed, and whether it is meant.
+#[derive(Clone, Debug)]
+pub struct BlockListSettings {
+    /// Whether entries are enforced; else they are marked as simulated.
+    pub enforce: bool,
+    /// Networks that are never listed.
+    pub allow: Vec<Network>,
+    /// Most entries.
+    pub max: usize,
 }
 
 /// A pipeline file that cannot be used.

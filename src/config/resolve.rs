@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::edges::{positive, read_api, read_publish, read_source, read_store};
 use super::reader::{Secret, Section};
 use super::zones::read_zones;
-use super::{ApiSettings, DetectSettings, PublishSettings, Settings, SourceSettings};
-use crate::model::{Method, Problem};
+use super::{
+    ApiSettings, BlockListSettings, DetectSettings, PublishSettings, Settings, SourceSettings,
+};
+use crate::model::{Method, Network, Problem};
 use crate::policy::Policy;
 use crate::policy::objects::ZoneObject;
 use crate::store::StoreSettings;
@@ -29,6 +31,7 @@ pub(super) struct Draft {
     future: Duration,
     dead_letter_bytes: bool,
     detect: DetectSettings,
+    block_list: BlockListSettings,
     hash_key: Option<Vec<u8>>,
     warnings: Vec<Problem>,
 }
@@ -48,6 +51,7 @@ impl Draft {
             future: self.future,
             dead_letter_bytes: self.dead_letter_bytes,
             detect: self.detect,
+            block_list: self.block_list,
             hash_key: self.hash_key,
             policy: Arc::new(policy),
             warnings: self.warnings,
@@ -90,7 +94,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         );
     }
     privacy.finish();
-    let warnings = read_reserved(root);
+    let (block_list, warnings) = read_blocklist(&root.section("blocklist"), &publish);
     let zones = read_zones(root, folder, max_token_bytes);
     root.finish();
     Draft {
@@ -107,6 +111,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         future,
         dead_letter_bytes,
         detect,
+        block_list,
         hash_key,
         warnings,
     }
@@ -195,20 +200,40 @@ fn read_key(section: &Section<'_>, secret: &Secret, folder: &Path) -> Option<Vec
     }
 }
 
-/// Sections that belong to the format but have no effect in this version: checked for shape, then said aloud.
-fn read_reserved(root: &Section<'_>) -> Vec<Problem> {
-    let blocklist = root.section("blocklist");
-    blocklist.boolean("enforce", false);
-    blocklist.strings("allow", false);
-    blocklist.integer("max", 100_000);
-    blocklist.finish();
-    [(blocklist, "no block list is published")]
-        .into_iter()
-        .filter(|(section, _)| section.written())
-        .map(|(section, message)| Problem {
-            place: format!("[{}]", section.place),
-            message: format!("has no effect in this version: {message}"),
-            hint: None,
+/// `[blocklist]`. An embedded pipeline publishes no list in this version, which is said once.
+fn read_blocklist(
+    section: &Section<'_>,
+    publish: &PublishSettings,
+) -> (BlockListSettings, Vec<Problem>) {
+    let enforce = section.boolean("enforce", false);
+    let allow = section.strings("allow", false).into_iter().enumerate();
+    let allow = allow
+        .filter_map(|(index, text)| {
+            let network = Network::parse(&text);
+            if network.is_none() {
+                section.problem(
+                    &format!("allow[{index}]"),
+                    format!("{text:?} is not a network"),
+                    "an address or a network, e.g. \"192.0.2.0/24\"",
+                );
+            }
+            network
         })
-        .collect()
+        .collect();
+    let max = usize::try_from(section.integer("max", 100_000)).unwrap_or(usize::MAX);
+    section.finish();
+    let idle = section.written() && matches!(publish, PublishSettings::File(_));
+    let warning = idle.then(|| Problem {
+        place: format!("[{}]", section.place),
+        message:
+            "has no effect in this version: only pipelines that publish to Kafka have a block list"
+                .to_owned(),
+        hint: None,
+    });
+    let settings = BlockListSettings {
+        enforce,
+        allow,
+        max,
+    };
+    (settings, warning.into_iter().collect())
 }

@@ -80,8 +80,17 @@ fn syntax_errors_have_a_line() {
 }
 
 #[test]
-fn sections_of_later_versions_are_said_aloud() {
-    let text = format!("{SMALL}\n[blocklist]\nenforce = false\n");
+fn a_block_list_without_an_effect_is_said_aloud() {
+    let text = format!("{SMALL}\n[blocklist]\nenforce = true\nallow = [\"192.0.2.7/24\"]\n");
     let settings = parse("p.toml", &text, Path::new(".")).unwrap();
     assert_eq!(settings.warnings.len(), 1);
+    assert!(settings.block_list.enforce);
+    assert_eq!(settings.block_list.allow[0].to_string(), "192.0.2.0/24");
+    let text = format!("{SMALL}\n[blocklist]\nallow = [\"192.0.2.0/24\", \"office\"]\n");
+    let shown = parse("p.toml", &text, Path::new(".")).unwrap_err();
+    let shown = shown.to_string();
+    assert!(
+        shown.contains("blocklist.allow[1]: \"office\" is not a network"),
+        "{shown}"
+    );
 }

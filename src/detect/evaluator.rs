@@ -1,9 +1,10 @@
 //! Judges every tick once, in order, and says what changed.
 //!
-//! Enters: the sums of each flush, the watermark, and after a restart the stored state with the stored windows.
-//! Leaves: [`Change`]s. Labels are judged from sliding sums, so a tick costs no read of the store.
+//! Enters: the sums of each flush (or the merged minutes that flushes of several nodes touched), the watermark, and
+//! after a restart the stored state with the stored windows.
+//! Leaves: [`Change`]s. Labels are judged from sliding sums, so a tick never costs a read of the whole window.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
@@ -114,6 +115,29 @@ impl Evaluator {
         Ok(())
     }
 
+    /// Replaces everything counted in `minutes` (epoch milliseconds) by `rows`, the merged rows of exactly these minutes.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub async fn replace(&mut self, minutes: &BTreeSet<i64>, rows: Vec<RecordBatch>) -> Result<()> {
+        for sliding in self.operations.values_mut().flatten() {
+            for minute in minutes {
+                sliding.forget(*minute);
+            }
+        }
+        self.add(rows).await
+    }
+
+    /// Replaces everything counted by `rows`: all rows from [`Self::needs_from`] on.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub async fn rebuild(&mut self, rows: Vec<RecordBatch>) -> Result<()> {
+        self.operations.clear();
+        self.per_zone.clear();
+        self.add(rows).await
+    }
+
     fn add_batch(&mut self, measure: usize, batch: &RecordBatch) -> Result<()> {
         let text =
             |name: &str| -> Result<ArrayRef> { Ok(cast(column(batch, name)?, &DataType::Utf8)?) };
@@ -180,24 +204,37 @@ impl Evaluator {
     /// Judges every tick up to and including `watermark` (epoch milliseconds, lateness already taken off).
     pub fn advance(&mut self, watermark: i64) -> Vec<Change> {
         let mut changes = Vec::new();
-        while let Some(judged) = self.state.tick {
-            let tick = judged + self.every;
-            if tick > watermark {
-                break;
-            }
-            // With nothing counted and nothing held, ticks until the next counted minute change nothing.
-            let next = if self.operations.is_empty() && self.state.findings.is_empty() {
-                watermark.div_euclid(self.every) * self.every
-            } else if self.state.findings.is_empty() {
-                self.next_busy_tick(tick)
-                    .min(watermark.div_euclid(self.every) * self.every)
-            } else {
-                tick
-            };
-            self.state.tick = Some(next);
-            self.judge(next, &mut changes);
+        while let Some(more) = self.step(watermark) {
+            changes.extend(more);
         }
         changes
+    }
+
+    /// Judges one tick, the next at or before `watermark` at which something can change; [`State::tick`] says which.
+    /// `None` = no tick is due.
+    pub fn step(&mut self, watermark: i64) -> Option<Vec<Change>> {
+        let tick = self.next_tick()?;
+        if tick > watermark {
+            return None;
+        }
+        let last = watermark.div_euclid(self.every) * self.every;
+        // With nothing counted and nothing held, ticks until the next counted minute change nothing.
+        let next = if self.state.findings.is_empty() {
+            self.next_busy_tick(tick).min(last)
+        } else {
+            tick
+        };
+        self.state.tick = Some(next);
+        let mut changes = Vec::new();
+        self.judge(next, &mut changes);
+        Some(changes)
+    }
+
+    /// The tick after the one judged last; `None` before the first event.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<i64> {
+        let judged = self.state.tick?;
+        Some((judged.div_euclid(self.every) + 1) * self.every)
     }
 
     /// Judges the 24 hours that end with the minute `newest`: the end of a finite input.

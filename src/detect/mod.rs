@@ -6,6 +6,7 @@
 
 mod accepted;
 mod authentication;
+pub mod blocklist;
 mod evaluator;
 mod sliding;
 

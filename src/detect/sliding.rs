@@ -41,6 +41,18 @@ impl Sliding {
         }
     }
 
+    /// Forgets the counts of one minute.
+    pub(super) fn forget(&mut self, minute: i64) {
+        // What lies before the window was forgotten when the window moved, so whatever is found is part of the sum or
+        // lies ahead of it.
+        if let Some(counts) = self.minutes.remove(&minute)
+            && minute < self.to
+        {
+            self.sum.hits -= counts.hits;
+            self.sum.others -= counts.others;
+        }
+    }
+
     /// Moves the end of the window to `to` and forgets what falls out of it.
     pub(super) fn move_to(&mut self, to: i64, width_minutes: i64) {
         for counts in self

@@ -205,3 +205,90 @@ async fn a_leap_in_time_is_judged_without_counting_every_tick() {
     assert_eq!(changes.len(), 6, "{changes:?}");
     assert_eq!(evaluator.state().tick, Some(century + EVERY));
 }
+
+/// Numbers that look random and are the same in every run (Knuth's MMIX constants).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+#[tokio::test]
+async fn replacing_minutes_equals_counting_everything_again() {
+    const METHODS: [&str; 3] = ["GET", "PUT", "POST"];
+    for seed in 0..3 {
+        let mut numbers = Numbers(seed);
+        let mut minutes: std::collections::BTreeMap<i64, Vec<Row<'static>>> = [].into();
+        let mut replaced = evaluator(State::default());
+        let mut rebuilt = evaluator(State::default());
+        replaced.start_at(0);
+        rebuilt.start_at(0);
+        let (mut changes, mut watermark) = (0, 0);
+        for _ in 0..40 {
+            // Some minutes get more rows: near the watermark, ahead of it, hours late, and some before the window.
+            let mut touched = std::collections::BTreeSet::new();
+            for _ in 0..=numbers.below(2) {
+                let back = i64::try_from(numbers.below(1_600)).unwrap();
+                let minute = (watermark + 20 - back).max(0);
+                let session = ["absent", "present"][usize::try_from(numbers.below(2)).unwrap()];
+                let method = METHODS[usize::try_from(numbers.below(3)).unwrap()];
+                let status = [200, 403][usize::try_from(numbers.below(2)).unwrap()];
+                let row = auth(minute, method, status, session, 1 + numbers.below(9));
+                minutes.entry(minute).or_default().push(row);
+                touched.insert(minute * MINUTE);
+            }
+            let rows: Vec<_> = touched
+                .iter()
+                .flat_map(|minute| minutes[&(minute / MINUTE)].clone())
+                .collect();
+            replaced
+                .replace(&touched, vec![batch(&rows)])
+                .await
+                .unwrap();
+            let all: Vec<_> = minutes.values().flatten().copied().collect();
+            rebuilt.rebuild(vec![batch(&all)]).await.unwrap();
+            watermark += i64::try_from(numbers.below(500)).unwrap();
+            let (one, two) = (
+                replaced.advance(watermark * MINUTE),
+                rebuilt.advance(watermark * MINUTE),
+            );
+            assert_eq!(shown(&one), shown(&two), "seed {seed}");
+            assert_eq!(replaced.state(), rebuilt.state(), "seed {seed}");
+            changes += one.len();
+        }
+        assert!(changes > 10, "seed {seed} changes nothing worth comparing");
+    }
+}
+
+#[tokio::test]
+async fn ticks_are_judged_one_by_one() {
+    let rows = [
+        auth(3, "GET", 200, "absent", 2),
+        auth(11, "GET", 200, "present", 1),
+    ];
+    let mut whole = evaluator(State::default());
+    whole.start_at(0);
+    add(&mut whole, &rows).await;
+    let expected = shown(&whole.advance(40 * MINUTE));
+    let mut steps = evaluator(State::default());
+    steps.start_at(0);
+    add(&mut steps, &rows).await;
+    let (mut seen, mut ticks) = (Vec::new(), Vec::new());
+    while let Some(changes) = steps.step(43 * MINUTE) {
+        ticks.push(steps.state().tick.unwrap() / MINUTE);
+        assert!(
+            changes
+                .iter()
+                .all(|change| Some(change.at) == steps.state().tick)
+        );
+        seen.extend(shown(&changes));
+    }
+    assert_eq!(seen, expected);
+    assert_eq!(ticks, [5, 10, 15, 20, 25, 30, 35, 40]);
+}

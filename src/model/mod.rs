@@ -2,12 +2,14 @@
 //!
 //! Layer 0. Nothing here reads, writes, serializes or asks for the time; every border owns its wire types.
 
+mod block;
 mod exchange;
 mod operation;
 mod place;
 mod time;
 mod verdict;
 
+pub use block::{BlockEntry, BlockKey, BlockKind, Network, Proposal, Wish};
 pub use exchange::{Captured, Client, ClientCertificate, Exchange, Headers, Request, Response};
 pub use operation::{Method, OVERFLOW, OperationId, OperationKey, OperationSource};
 pub use place::{Position, Problem, Problems, Reject};

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
+use super::detections;
 use super::partition::Flush;
 use super::run::Fault;
 use crate::clock::{self, Stopwatch};
 use crate::config::{DetectSettings, Settings};
-use crate::detect::{self, Change, Evaluator, Finding};
-use crate::model::{EventTime, MINUTE_MILLIS, OperationKey};
+use crate::detect::{self, Change, Evaluator};
+use crate::model::EventTime;
 use crate::publish::events;
 use crate::publish::file::TopicFiles;
 use crate::source::file::Fingerprint;
@@ -76,7 +75,7 @@ impl Committer {
             })?;
         }
         let state = match store.detections()? {
-            Some(bytes) => stored::decode(&bytes)?,
+            Some(bytes) => detections::decode(&bytes).map_err(Fault::Detections)?,
             None => detect::State::default(),
         };
         let DetectSettings {
@@ -260,7 +259,7 @@ impl Committer {
         }
         self.metrics.took(Stage::Publish, watch.elapsed());
         let detections = if decided {
-            Some(stored::encode(self.evaluator.state())?)
+            Some(detections::encode(self.evaluator.state()).map_err(Fault::Detections)?)
         } else {
             None
         };
@@ -280,90 +279,5 @@ impl Committer {
             self.store.compact(clock::now_millis()).await?;
         }
         Ok(())
-    }
-}
-
-/// The wire form of the state of labels and insights.
-mod stored {
-    use super::{BTreeMap, Deserialize, Fault, Finding, MINUTE_MILLIS, OperationKey, Serialize};
-    use crate::detect::{Counts, State};
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Detections {
-        tick: Option<i64>,
-        findings: Vec<Row>,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Row {
-        name: String,
-        zone: String,
-        host: String,
-        method: String,
-        endpoint: String,
-        since: i64,
-        hits: u64,
-        others: u64,
-    }
-
-    pub(super) fn encode(state: &State) -> Result<Vec<u8>, Fault> {
-        let row = |name: &String, operation: &OperationKey, finding: &Finding| Row {
-            name: name.clone(),
-            zone: operation.zone.clone(),
-            host: operation.host.clone(),
-            method: operation.method.clone(),
-            endpoint: operation.endpoint.clone(),
-            since: finding.since,
-            hits: finding.counts.hits,
-            others: finding.counts.others,
-        };
-        let rows = state.findings.iter().flat_map(|(name, held)| {
-            held.iter()
-                .map(move |(operation, finding)| row(name, operation, finding))
-        });
-        let detections = Detections {
-            tick: state.tick,
-            findings: rows.collect(),
-        };
-        serde_json::to_vec(&detections).map_err(Fault::Detections)
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Result<State, Fault> {
-        let detections: Detections = serde_json::from_slice(bytes).map_err(Fault::Detections)?;
-        let mut findings: BTreeMap<String, BTreeMap<OperationKey, Finding>> = BTreeMap::new();
-        for row in detections.findings {
-            let Row {
-                zone,
-                host,
-                method,
-                endpoint,
-                ..
-            } = row;
-            let operation = OperationKey {
-                zone,
-                host,
-                method,
-                endpoint,
-            };
-            let counts = Counts {
-                hits: row.hits,
-                others: row.others,
-            };
-            let held = findings.entry(row.name).or_default();
-            held.insert(
-                operation,
-                Finding {
-                    since: row.since,
-                    counts,
-                },
-            );
-        }
-        // Ticks are whole minutes; anything else was not written by us and would shift every later one.
-        let tick = detections
-            .tick
-            .map(|tick| tick.div_euclid(MINUTE_MILLIS) * MINUTE_MILLIS);
-        Ok(State { tick, findings })
     }
 }

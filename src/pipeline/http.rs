@@ -112,7 +112,7 @@ async fn take(
     let (to, mut messages) = mpsc::channel(GROUPS_AHEAD);
     let grouping = Grouping {
         batches,
-        partition: Partition::new(stream, judge, SOURCE, 0, settings.dead_letter_bytes),
+        partition: Partition::new(stream, judge, (SOURCE, 0), 0, settings.dead_letter_bytes),
         group: Group::default(),
         clock: None,
         flush_every: settings.flush_every,

@@ -5,10 +5,13 @@
 
 pub mod commit;
 pub mod http;
+mod detections;
+pub mod evaluator;
 mod inputs;
 mod judging;
 pub mod partition;
 pub mod run;
+pub mod service;
 pub mod stream;
 
 pub use commit::Committer;

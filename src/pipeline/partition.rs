@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arrow::error::ArrowError;
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::stream::{Counts, Sink, Stream, position};
+use super::stream::{Counts, Sink, Stream};
 use crate::correlate::JoinState;
 use crate::enrich::batch::{FlushBatches, FlushBuilder};
 use crate::enrich::{Judge, Judged};
-use crate::model::{EventTime, Exchange, Reject};
+use crate::model::{EventTime, Exchange, Position, Reject};
 use crate::publish::events::DeadLetter;
 use crate::source::file::TooLong;
 use crate::telemetry::Flushed;
@@ -84,6 +84,7 @@ struct Rows {
     rejected: Vec<DeadLetter>,
     rejected_bytes: usize,
     source: Arc<str>,
+    partition: i32,
     keep_bytes: bool,
     broken: Option<ArrowError>,
 }
@@ -104,7 +105,11 @@ impl Sink for Rows {
         }
         self.rejected.push(DeadLetter {
             reason,
-            position: position(&self.source, offset),
+            position: Position {
+                source: self.source.to_string(),
+                partition: self.partition,
+                offset,
+            },
             length: payload.len() as u64,
             sha256: hex::encode(digest(&SHA256, payload)),
             bytes: self.keep_bytes.then(|| payload.to_vec()),
@@ -113,14 +118,21 @@ impl Sink for Rows {
 }
 
 impl Partition {
-    /// A partition named `source` in dead letters.
+    /// A partition that dead letters call `source` and `partition` (0 for a file).
     #[must_use]
-    pub fn new(stream: Stream, judge: &Judge, source: &str, end: u64, keep_bytes: bool) -> Self {
+    pub fn new(
+        stream: Stream,
+        judge: &Judge,
+        (source, partition): (&str, i32),
+        end: u64,
+        keep_bytes: bool,
+    ) -> Self {
         let rows = Rows {
             builder: FlushBuilder::new(judge.hasher()),
             rejected: Vec::new(),
             rejected_bytes: 0,
             source: source.into(),
+            partition,
             keep_bytes,
             broken: None,
         };
@@ -186,6 +198,12 @@ impl Partition {
     #[must_use]
     pub fn open(&self) -> usize {
         self.stream.open()
+    }
+
+    /// Offset after the last record applied.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
     }
 
     /// Stream clock after everything applied so far.

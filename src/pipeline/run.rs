@@ -16,7 +16,7 @@ use super::judging::{Judging, Message, Pace};
 use super::partition::Flush;
 use super::partition::Partition;
 use super::stream::{Counts, Stream};
-use super::{http, inputs};
+use super::{http, inputs, service};
 use crate::config::{FileSource, PublishSettings, Settings, SourceKind};
 use crate::correlate::JoinState;
 use crate::enrich::{Judge, Shared};
@@ -69,6 +69,9 @@ pub enum Fault {
         /// What the system says.
         source: io::Error,
     },
+    /// The service.
+    #[error(transparent)]
+    Service(#[from] super::service::ServiceFault),
     /// The port of the HTTP source cannot be had.
     #[error(transparent)]
     Listen(#[from] BindError),
@@ -121,6 +124,8 @@ pub struct Summary {
     pub published: BTreeMap<&'static str, u64>,
     /// Bytes of the input that an earlier run had counted already.
     pub resumed_at: u64,
+    /// Records that retention removed before they were read.
+    pub lost: u64,
     /// Flushes stored.
     pub flushes: u64,
     /// Token verdicts that were remembered, and that had to be worked out.
@@ -147,15 +152,29 @@ impl Summary {
 /// # Errors
 /// A fault; a restart is safe.
 pub async fn run(
-    settings: &Settings,
+    settings: &Arc<Settings>,
     stop: &Arc<AtomicBool>,
     telemetry: &Telemetry,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
-    let (StoreSettings::Local(store), PublishSettings::File(topics)) =
-        (&settings.store, &settings.publish)
-    else {
-        return Err(Fault::Stage("service"));
+    let (store, topics) = match (&settings.source.kind, &settings.store, &settings.publish) {
+        (
+            SourceKind::File(_) | SourceKind::Http(_),
+            StoreSettings::Local(store),
+            PublishSettings::File(topics),
+        ) => (store, topics),
+        (
+            SourceKind::Kafka(source),
+            StoreSettings::ClickHouse(store),
+            PublishSettings::Kafka(publish),
+        ) => {
+            let key = settings.hash_key.clone().unwrap_or_default();
+            let edges = (source, store.as_ref(), publish);
+            return service::run(Arc::clone(settings), edges, &key, stop, telemetry, progress)
+                .await;
+        }
+        // `config` refuses every other arrangement.
+        _ => return Err(Fault::Stage("configuration")),
     };
     let mut committer = Committer::open(settings, store, topics).await?;
     committer.metrics = telemetry.metrics.clone();
@@ -293,7 +312,7 @@ impl Run<'_> {
             counted_to,
         );
         let keep_bytes = self.settings.dead_letter_bytes;
-        let partition = Partition::new(stream, &self.judge, name, counted_to, keep_bytes);
+        let partition = Partition::new(stream, &self.judge, (name, 0), counted_to, keep_bytes);
 
         let (lines_to, lines) = sync_channel(CHUNKS_AHEAD);
         let (spares_to, spares) = channel();

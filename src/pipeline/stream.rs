@@ -2,13 +2,11 @@
 //!
 //! `run` and `explain` share it; what becomes of an exchange is the business of their [`Sink`]s.
 
-use std::sync::Arc;
-
+use crate::correlate;
 use crate::correlate::{Correlator, Emission, JoinState, Side};
 use crate::decode::{self, Adapter, Kind, Record};
 use crate::enrich::{Judge, Judged};
 use crate::model::{EventTime, Exchange, Reject};
-use crate::{correlate, model};
 
 /// Where judged exchanges go.
 pub trait Sink {
@@ -313,15 +311,5 @@ impl<S: Sink> Emitter<'_, S> {
             Side::Response => decode::join(second, first.exchange.response),
         };
         self.emit(&exchange, false);
-    }
-}
-
-/// The position of a record of a file.
-#[must_use]
-pub fn position(source: &Arc<str>, offset: u64) -> model::Position {
-    model::Position {
-        source: source.to_string(),
-        partition: 0,
-        offset,
     }
 }

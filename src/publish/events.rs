@@ -28,11 +28,11 @@ impl Event {
     }
 }
 
-fn rfc3339(millis: i64) -> String {
+pub(super) fn rfc3339(millis: i64) -> String {
     EventTime::from_millis(millis).map_or_else(|| millis.to_string(), |time| time.to_string())
 }
 
-fn uuid(parts: &[&str]) -> String {
+pub(super) fn uuid(parts: &[&str]) -> String {
     Uuid::new_v5(
         &Uuid::NAMESPACE_URL,
         format!("gatewatch:{}", parts.join("\n")).as_bytes(),
@@ -49,7 +49,14 @@ pub fn change(pipeline: &str, change: &Change) -> Event {
     }
 }
 
-fn envelope(pipeline: &str, kind: &str, id: &str, subject: &str, at: i64, data: &Value) -> Value {
+pub(super) fn envelope(
+    pipeline: &str,
+    kind: &str,
+    id: &str,
+    subject: &str,
+    at: i64,
+    data: &Value,
+) -> Value {
     json!({
         "specversion": "1.0",
         "id": id,

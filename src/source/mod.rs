@@ -1,4 +1,5 @@
-//! Where records come from. Layer 2: reads, never judges.
+//! Where log lines come from. Layer 2: delivers records with their offsets, never judges.
 
 pub mod file;
 pub mod http;
+pub mod kafka;

@@ -18,7 +18,9 @@ use thiserror::Error;
 
 pub use manifest::{Checkpoint, Manifest};
 use manifest::{FileEntry, MANIFEST};
-pub use read::{Range, Reader};
+pub use read::Reader;
+
+pub use super::Range;
 
 use crate::window::{Resolution, TABLES};
 

@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("traffic", &["model", "policy"]),
     ("wire", &["model"]),
     ("source", &["model", "clock", "telemetry", "wire"]),
-    ("store", &["model", "window", "wire"]),
+    ("store", &["model", "clock", "window", "wire"]),
     ("publish", &["model", "detect", "wire"]),
     (
         "pipeline",

@@ -20,5 +20,7 @@ mod house;
 mod http_source;
 mod privacy;
 mod quickstart;
+mod services;
+mod services_clickhouse;
 mod simulation;
 mod truth;

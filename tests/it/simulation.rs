@@ -76,7 +76,7 @@ async fn simulate(settings: &Settings, random: &mut Random, most: usize, crashes
             &join,
             checkpoint.end,
         );
-        let mut partition = Partition::new(stream, &judge, "log", checkpoint.end, false);
+        let mut partition = Partition::new(stream, &judge, ("log", 0), checkpoint.end, false);
         let identity = Identity {
             fingerprint: Some(fingerprint),
             name: "log".to_owned(),

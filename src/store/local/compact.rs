@@ -10,8 +10,8 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
 use super::manifest::{FileEntry, Manifest};
-use super::read::{Part, Range, merge};
-use super::{StoreError, parquet};
+use super::read::{Part, merge};
+use super::{Range, StoreError, parquet};
 use crate::window::{Resolution, TABLES, Table};
 
 /// Files of one kind that are left alone; one more and they are merged.

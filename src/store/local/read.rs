@@ -11,62 +11,25 @@ use datafusion::catalog::MemTable;
 
 use super::manifest::{FileEntry, Manifest};
 use super::{StoreError, parquet};
+use crate::store::Range;
 use crate::window::{self, Resolution, Table};
 
-/// Event time from `from` (inclusive) to `to` (exclusive), epoch milliseconds, whole minutes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// First minute.
-    pub from: i64,
-    /// First minute that is not in the range.
-    pub to: i64,
+fn overlaps(range: Range, file: &FileEntry) -> bool {
+    file.from < range.to && file.to >= range.from
 }
 
-impl Range {
-    /// Everything.
-    pub const ALL: Self = Self {
-        from: i64::MIN,
-        to: i64::MAX,
-    };
-
-    /// The `minutes` minutes that end with the minute `newest`.
-    #[must_use]
-    pub fn ending_with(newest: i64, minutes: i64) -> Self {
-        let to = newest + Resolution::Minute.millis();
-        Self {
-            from: to - minutes * Resolution::Minute.millis(),
-            to,
-        }
-    }
-
-    /// The whole buckets of `width` within the range, if there is one.
-    fn whole(self, width: Resolution) -> Option<Self> {
-        if self == Self::ALL {
-            return Some(self);
-        }
-        let width = width.millis();
-        let from = self.from.div_euclid(width) * width;
-        let from = if from < self.from { from + width } else { from };
-        let to = self.to.div_euclid(width) * width;
-        (from < to).then_some(Self { from, to })
-    }
-
-    fn overlaps(self, file: &FileEntry) -> bool {
-        file.from < self.to && file.to >= self.from
-    }
-
-    fn condition(self) -> String {
-        let bound =
-            |millis: i64| format!("arrow_cast({millis}, 'Timestamp(Millisecond, Some(\"UTC\"))')");
-        match self {
-            Self::ALL => "true".to_owned(),
-            Self { from, to } => {
-                format!(
-                    "window_start >= {} AND window_start < {}",
-                    bound(from),
-                    bound(to)
-                )
-            }
+/// The rows of a range, in DataFusion's words.
+fn condition(range: Range) -> String {
+    let bound =
+        |millis: i64| format!("arrow_cast({millis}, 'Timestamp(Millisecond, Some(\"UTC\"))')");
+    match range {
+        Range::ALL => "true".to_owned(),
+        Range { from, to } => {
+            format!(
+                "window_start >= {} AND window_start < {}",
+                bound(from),
+                bound(to)
+            )
         }
     }
 }
@@ -109,34 +72,13 @@ impl Reader {
         resolution: Option<Resolution>,
     ) -> Result<Vec<RecordBatch>, StoreError> {
         let mut parts = Vec::new();
-        // Buckets as wide as the caller can use, whole ones inside, finer ones at the edges.
-        let widest = resolution.unwrap_or(Resolution::Day);
-        let mut edges = vec![range];
-        for width in Resolution::ALL
-            .into_iter()
-            .rev()
-            .filter(|width| *width <= widest)
-        {
-            for edge in std::mem::take(&mut edges) {
-                let Some(inner) = edge.whole(width) else {
-                    edges.push(edge);
-                    continue;
-                };
-                parts.extend(self.part(table, width, inner, false)?);
-                // Rows that this width does not hold yet.
-                for finer in Resolution::ALL.into_iter().filter(|finer| *finer < width) {
-                    parts.extend(self.part(table, finer, inner, true)?);
-                }
-                edges.push(Range {
-                    to: inner.from,
-                    ..edge
-                });
-                edges.push(Range {
-                    from: inner.to,
-                    ..edge
-                });
+        // Buckets as wide as the caller can use.
+        for (width, inner) in range.cover(resolution.unwrap_or(Resolution::Day)) {
+            parts.extend(self.part(table, width, inner, false)?);
+            // Rows that this width does not hold yet.
+            for finer in Resolution::ALL.into_iter().filter(|finer| *finer < width) {
+                parts.extend(self.part(table, finer, inner, true)?);
             }
-            edges.retain(|edge| edge.from < edge.to);
         }
         merge(table, parts, resolution).await
     }
@@ -152,7 +94,7 @@ impl Reader {
         let files = self.manifest.files.iter().filter(|file| {
             file.table == table.name
                 && file.resolution == resolution
-                && range.overlaps(file)
+                && overlaps(range, file)
                 && !(only_unrolled && file.rolled)
         });
         let mut batches = Vec::new();
@@ -190,7 +132,7 @@ pub(super) async fn merge(
         context.register_table(name.as_str(), Arc::new(rows))?;
         queries.push(format!(
             "SELECT * FROM {name} WHERE {}",
-            part.range.condition()
+            condition(part.range)
         ));
     }
     if queries.is_empty() {

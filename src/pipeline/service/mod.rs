@@ -1,0 +1,415 @@
+//! The service: Kafka in, ClickHouse, Kafka out, exactly once (design section 6).
+//!
+//! ```text
+//! polling thread ──records──▶ judging threads ──flushes──▶ one task per partition ──▶ ClickHouse, topics, ledger
+//!        ▲                                                        │
+//!        └───────────────── commits of an epoch ──────────────────┘
+//! ```
+//!
+//! The task here only wires: it starts an owner for every assignment, ends it at the revocation, and ends the run at
+//! the first fault. Nothing coordinates nodes but Kafka's group and the ledger.
+
+mod mark;
+mod owner;
+mod resume;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use datafusion::error::DataFusionError;
+use thiserror::Error;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::{AbortHandle, JoinSet};
+
+use self::owner::Policy;
+use self::worker::{Pace, Work, Workers};
+use super::run::{Fault, Progress, Summary};
+use crate::clock::Stopwatch;
+use crate::config::{Gap, KafkaPublish, KafkaSource, Settings};
+use crate::enrich::{Judge, Shared};
+use crate::publish::kafka::{Cluster, Outbox, PublishError, ensure};
+use crate::source::kafka::{self as source, Event, Lag, Lease, Request, Requests, SourceError};
+use crate::store::clickhouse::{self, ClickHouse, StoreError};
+use crate::telemetry::{Part, Telemetry};
+
+/// How often the stop flag is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How long flushes under way may take once the service is told to stop.
+const GRACE: Duration = Duration::from_secs(20);
+/// Longest pause between two tries to reach a server at start.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why the service ended early. Everything in the ledger counts, and a restart goes on from there.
+#[derive(Debug, Error)]
+pub enum ServiceFault {
+    /// Kafka, as a source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// ClickHouse.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Kafka, as a publisher.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The rows of a flush cannot be summed, which is a bug.
+    #[error("summing windows failed: {0}")]
+    Sum(DataFusionError),
+    /// Commit metadata cannot be written, which is a bug.
+    #[error("forming commit metadata failed: {0}")]
+    Mark(serde_json::Error),
+    /// Records are gone before they were read.
+    #[error(
+        "{at}: records {from} to {to} are gone before they were read\n  hint: retention of the topic is shorter than the \
+         service was away; write source.on_gap = \"continue\" to count them and go on"
+    )]
+    Gap {
+        /// Topic and partition.
+        at: String,
+        /// First record that is gone.
+        from: u64,
+        /// First record that is left.
+        to: u64,
+    },
+    /// The position lies behind the end of the partition.
+    #[error(
+        "{at}: the position {position} lies behind the end {high} of the partition\n  hint: the topic was made anew under \
+         its old name; give the pipeline another name or another topic, because offsets are what nothing is counted twice by"
+    )]
+    Beyond {
+        /// Topic and partition.
+        at: String,
+        /// Position.
+        position: u64,
+        /// End.
+        high: u64,
+    },
+    /// The ledger lost the row that a position needs.
+    #[error(
+        "{at}: the ledger has no row that ends at the committed offset {offset}, and the join state was too long to travel \
+         with the offset\n  hint: the table `flushes` was emptied; see `gatewatch repair`"
+    )]
+    NoLedger {
+        /// Topic and partition.
+        at: String,
+        /// Committed offset.
+        offset: u64,
+    },
+    /// An unfinished flush cannot be repeated safely any more.
+    #[error(
+        "{at}: the flush of records {first} to {end} was begun and not finished, and {blocks} blocks were written since; \
+         ClickHouse remembers {window}, so nobody can tell what of it is stored\n  hint: `gatewatch repair` shows the range \
+         and takes your decision to repeat or to skip it"
+    )]
+    Outlived {
+        /// Topic and partition.
+        at: String,
+        /// First record.
+        first: u64,
+        /// Record after the last one.
+        end: u64,
+        /// Blocks written since.
+        blocks: u64,
+        /// Blocks that are remembered.
+        window: u64,
+    },
+}
+
+/// What the owners of all partitions share.
+struct Service {
+    settings: Arc<Settings>,
+    judge: Judge,
+    store: ClickHouse,
+    outbox: Outbox,
+    workers: Workers,
+    requests: Requests,
+    summary: Mutex<Summary>,
+    telemetry: Telemetry,
+}
+
+impl Service {
+    fn count(&self, add: impl FnOnce(&mut Summary)) {
+        add(&mut self.summary.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn lost(&self, records: u64) {
+        self.count(|summary| summary.lost += records);
+        self.telemetry.metrics.gap(records);
+    }
+}
+
+/// Runs the service until it is told to stop.
+///
+/// # Errors
+/// A fault; a restart is safe.
+pub(super) async fn run(
+    settings: Arc<Settings>,
+    (consumer, store, publish): (&KafkaSource, &clickhouse::Settings, &KafkaPublish),
+    key: &[u8],
+    stop: &Arc<AtomicBool>,
+    telemetry: &Telemetry,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Summary, Fault> {
+    let open = async || ClickHouse::open(store, &settings.name).await;
+    let retry = StoreError::retry;
+    let Some(store) = reach(open, retry, (stop, telemetry), Part::Store).await? else {
+        return Ok(Summary::default());
+    };
+    let cluster = Cluster {
+        brokers: publish.brokers.clone(),
+        options: publish.options.clone(),
+        prefix: publish.prefix.clone(),
+        replication: publish.replication,
+    };
+    let make = async || ensure(&cluster).await;
+    let retry = PublishError::retry;
+    let Some(made) = reach(make, retry, (stop, telemetry), Part::Publisher).await? else {
+        return Ok(Summary::default());
+    };
+    for topic in made {
+        tracing::info!("created the topic {topic}");
+    }
+    let outbox = Outbox::open(&cluster).map_err(ServiceFault::from)?;
+    let shared = Arc::new(Shared::new(key));
+    let judge = Judge::new(Arc::clone(&settings.policy), Arc::clone(&shared));
+    let (faults_to, mut faults) = unbounded_channel();
+    let pace = Pace {
+        flush_every: settings.flush_every,
+        idle: settings.correlate_idle,
+        future: i64::try_from(settings.future.as_millis()).unwrap_or(i64::MAX),
+    };
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let workers = Workers::start(threads, pace, &faults_to)?;
+    let (events_to, mut events) = unbounded_channel();
+    let records_to = workers.share();
+    let lag = Lag::default();
+    let source_settings = source::Settings {
+        brokers: consumer.brokers.clone(),
+        topics: consumer.topics.clone(),
+        group: consumer.group.clone(),
+        options: consumer.options.clone(),
+    };
+    let requests = source::start(&source_settings, &lag, move |event| match event {
+        Event::Records(batch) => {
+            let lease = batch.lease.clone();
+            records_to.send(&lease, Work::Records(batch));
+        }
+        Event::Reached(lease, offset) => {
+            records_to.send(&lease.clone(), Work::Reached(lease, offset));
+        }
+        // The run may have ended; then nobody needs to know.
+        other => drop(events_to.send(other)),
+    })
+    .map_err(ServiceFault::from)?;
+    let service = Arc::new(Service {
+        settings,
+        judge,
+        store,
+        outbox,
+        workers,
+        requests,
+        summary: Mutex::default(),
+        telemetry: telemetry.clone(),
+    });
+    let policy = Policy {
+        start: consumer.start,
+        on_gap: consumer.on_gap,
+    };
+    let mut wiring = Wiring {
+        service: Arc::clone(&service),
+        policy,
+        lag,
+        owners: JoinSet::new(),
+        running: HashMap::new(),
+    };
+    telemetry.health.ready(Part::Pipeline);
+    telemetry
+        .health
+        .waits(Part::Source, "no partition is assigned yet");
+    let outcome = wiring.run(&mut events, &mut faults, stop, progress).await;
+    wiring.owners.abort_all();
+    service.requests.send(Request::Stop);
+    outcome?;
+    leave(&mut events).await;
+    let mut summary = service
+        .summary
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    summary.token_cache = shared.tokens.counts();
+    summary.stopped = true;
+    Ok(summary)
+}
+
+/// Waits until the polling thread has left the group, so that others take over at once.
+async fn leave(events: &mut UnboundedReceiver<Event>) {
+    let left = async {
+        while let Some(event) = events.recv().await {
+            if matches!(event, Event::Stopped | Event::Failed(_)) {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(GRACE, left).await.is_err() {
+        tracing::warn!("Kafka does not answer; the group will notice by itself that we are gone");
+    }
+}
+
+/// Does what needs a server, however long it takes to become reachable; `None` = told to stop meanwhile.
+async fn reach<T, E>(
+    attempt: impl AsyncFn() -> Result<T, E>,
+    retry: fn(&E) -> bool,
+    (stop, telemetry): (&AtomicBool, &Telemetry),
+    part: Part,
+) -> Result<Option<T>, ServiceFault>
+where
+    E: std::error::Error + Into<ServiceFault>,
+{
+    let mut pause = Duration::from_millis(250);
+    while !stop.load(Ordering::Relaxed) {
+        match attempt().await {
+            Ok(reached) => {
+                telemetry.health.ready(part);
+                return Ok(Some(reached));
+            }
+            Err(error) if retry(&error) => {
+                telemetry.health.waits(part, error.to_string());
+                tracing::warn!(
+                    "the {} is not reachable: {error}; trying again in {pause:?}",
+                    part.as_str()
+                );
+                let watch = Stopwatch::start();
+                while watch.elapsed() < pause && !stop.load(Ordering::Relaxed) {
+                    tokio::time::sleep(TICK).await;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+/// Starts and ends the owners of partitions.
+struct Wiring {
+    service: Arc<Service>,
+    policy: Policy,
+    lag: Lag,
+    owners: JoinSet<Result<(), ServiceFault>>,
+    running: HashMap<Lease, AbortHandle>,
+}
+
+impl Wiring {
+    /// Until a fault, or until everything is stored after the stop flag was set.
+    async fn run(
+        &mut self,
+        events: &mut UnboundedReceiver<Event>,
+        faults: &mut UnboundedReceiver<Fault>,
+        stop: &AtomicBool,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), Fault> {
+        let mut stopping: Option<Stopwatch> = None;
+        // Closed once every judging thread has nothing left.
+        let (mut working, mut finished) = {
+            let (working, finished) = unbounded_channel::<()>();
+            (Some(working), finished)
+        };
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Failed(error)) => return Err(ServiceFault::from(error).into()),
+                    Some(Event::Stopped) | None => return Ok(()),
+                    Some(event) => self.follow(event)?,
+                },
+                Some(fault) = faults.recv() => return Err(fault),
+                Some(ended) = self.owners.join_next() => match ended {
+                    Ok(outcome) => outcome?,
+                    // Ended by us at a revocation.
+                    Err(error) if error.is_cancelled() => {}
+                    Err(_) => return Err(Fault::Stage("writing")),
+                },
+                None = finished.recv() => return Ok(()),
+                () = tokio::time::sleep(TICK) => {}
+            }
+            let exchanges = {
+                let summary = self.service.summary.lock();
+                summary
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .counts
+                    .exchanges
+            };
+            self.measure();
+            progress(Progress {
+                exchanges,
+                ..Progress::default()
+            });
+            if stop.load(Ordering::Relaxed)
+                && let Some(working) = working.take()
+            {
+                self.service.workers.all(|| Work::Finish(working.clone()));
+                stopping = Some(Stopwatch::start());
+            }
+            if stopping.is_some_and(|watch| watch.elapsed() > GRACE) {
+                tracing::warn!("flushes under way are left to the next owner");
+                return Ok(());
+            }
+        }
+    }
+
+    /// Says how far behind the partitions are.
+    fn measure(&self) {
+        let metrics = &self.service.telemetry.metrics;
+        for lease in self.running.keys() {
+            if let Some(records) = self.lag.of(&lease.at) {
+                metrics.lag(&lease.at.topic, lease.at.partition, records);
+            }
+        }
+        let tokens = self.service.judge.token_counts();
+        metrics.token_lookups(tokens.hits, tokens.misses);
+    }
+
+    fn follow(&mut self, event: Event) -> Result<(), Fault> {
+        match event {
+            Event::Assigned(assignment) => {
+                self.service.telemetry.metrics.rebalanced();
+                self.service.telemetry.health.ready(Part::Source);
+                let lease = assignment.lease.clone();
+                let owner = owner::own(Arc::clone(&self.service), assignment, self.policy);
+                self.running.insert(lease, self.owners.spawn(owner));
+            }
+            Event::Revoked(lease) => {
+                tracing::info!("{}: no longer ours", lease.at);
+                if let Some(owner) = self.running.remove(&lease) {
+                    owner.abort();
+                }
+                let metrics = &self.service.telemetry.metrics;
+                metrics.forget(&lease.at.topic, lease.at.partition);
+                self.service
+                    .workers
+                    .send(&lease, Work::Close(lease.clone()));
+            }
+            Event::Gap(lease, low) if self.policy.on_gap == Gap::Continue => {
+                tracing::warn!(
+                    "{}: records before {low} are gone; going on from the ledger",
+                    lease.at
+                );
+                self.service.requests.send(Request::Renew(lease));
+            }
+            Event::Gap(lease, low) => {
+                return Err(ServiceFault::Gap {
+                    at: lease.at.to_string(),
+                    from: low.saturating_sub(1),
+                    to: low,
+                }
+                .into());
+            }
+            // Records go to the judging threads directly; the rest is answered where it is received.
+            Event::Records(_) | Event::Reached(..) | Event::Failed(_) | Event::Stopped => {}
+        }
+        let count = self.running.len();
+        self.service.workers.all(|| Work::Partitions(count));
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! One partition from its assignment to its revocation: where it goes on, and the five steps of every flush (design
+//! section 6): intent, rows, publications, ledger, commit.
+//!
+//! Dropping the task at any point is safe: whoever owns the partition next finds the intent and repeats exactly that
+//! range under the same tokens.
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampMillisecondType;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::mark::{Intent, Mark};
+use super::resume::{Resume, Stuck, resume};
+use super::worker::{Cut, Opening, Work};
+use super::{Service, ServiceFault};
+use crate::clock::{self, Stopwatch};
+use crate::config::{Gap, Start};
+use crate::model::EventTime;
+use crate::pipeline::partition::Partition;
+use crate::pipeline::stream::Stream;
+use crate::publish;
+use crate::publish::kafka::Message;
+use crate::source::kafka::{Assignment, Lease, Refused, Request};
+use crate::store::clickhouse::{FlushRange, LedgerRow};
+use crate::telemetry::Stage;
+use crate::window;
+
+/// Most minutes that a ledger row lists; a flush that touches more asks the evaluator for a full read.
+const MOST_MINUTES: usize = 4_096;
+
+/// How partitions of a topic start and what happens to gaps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Policy {
+    pub(super) start: Start,
+    pub(super) on_gap: Gap,
+}
+
+/// Owns a partition until the assignment ends.
+pub(super) async fn own(
+    service: Arc<Service>,
+    assignment: Assignment,
+    policy: Policy,
+) -> Result<(), ServiceFault> {
+    let lease = assignment.lease.clone();
+    let at = &lease.at;
+    let ledger = service.store.ledger(&at.topic, at.partition).await?;
+    let found = resume(&assignment, ledger.as_ref(), policy.start, policy.on_gap)
+        .map_err(|stuck| stuck_fault(&lease, &stuck))?;
+    if let Some(note) = found.note {
+        tracing::warn!("{at}: {note}");
+    }
+    if let Some(lost) = found.lost {
+        service.lost(lost.to - lost.from);
+        tracing::warn!(
+            "{at}: records {} to {} are gone before they were read; going on (on_gap = \"continue\")",
+            lost.from,
+            lost.to
+        );
+    }
+    if let Some(intent) = found.repeat {
+        within_deduplication(&service, &lease, found.first, intent).await?;
+    }
+    tracing::info!(
+        "{at}: going on at {}{}",
+        found.first,
+        if found.repeat.is_some() {
+            ", repeating an unfinished flush"
+        } else {
+            ""
+        }
+    );
+    let cuts = open(&service, &lease, found);
+    write_all(&service, &lease, cuts).await
+}
+
+/// Hands the partition to its judging thread and starts reading it.
+fn open(service: &Arc<Service>, lease: &Lease, found: Resume) -> UnboundedReceiver<Cut> {
+    let settings = &service.settings;
+    let stream = Stream::new(
+        settings.source.adapter,
+        settings.limits,
+        settings.correlate,
+        service.judge.clone(),
+        &found.join,
+        found.first,
+    );
+    let partition = Partition::new(
+        stream,
+        &service.judge,
+        (&lease.at.topic, lease.at.partition),
+        found.first,
+        settings.dead_letter_bytes,
+    );
+    let (flushes, cuts) = unbounded_channel();
+    let end = found.repeat.map_or(found.first, |intent| intent.end);
+    let request = Request::Start {
+        lease: lease.clone(),
+        from: found.join.from,
+        reach: end.max(found.first),
+    };
+    let opening = Opening {
+        lease: lease.clone(),
+        partition,
+        first: found.first,
+        join: found.join,
+        repeat: found.repeat,
+        flushes,
+    };
+    service.workers.send(lease, Work::Open(Box::new(opening)));
+    service.requests.send(request);
+    cuts
+}
+
+/// Writes flushes, one after the other, until the assignment ends.
+async fn write_all(
+    service: &Arc<Service>,
+    lease: &Lease,
+    mut cuts: UnboundedReceiver<Cut>,
+) -> Result<(), ServiceFault> {
+    while let Some(cut) = cuts.recv().await {
+        match write(service, lease, cut).await {
+            Ok(()) => service.workers.send(lease, Work::Stored(lease.clone())),
+            Err(Ended::Refused) => return Ok(()),
+            Err(Ended::Fault(fault)) => return Err(fault),
+        }
+    }
+    Ok(())
+}
+
+/// Why the writing of a flush ended early.
+enum Ended {
+    /// The partition is somebody else's now.
+    Refused,
+    Fault(ServiceFault),
+}
+
+impl<E: Into<ServiceFault>> From<E> for Ended {
+    fn from(error: E) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl From<Refused> for Ended {
+    fn from(_: Refused) -> Self {
+        Self::Refused
+    }
+}
+
+/// The five steps.
+async fn write(service: &Arc<Service>, lease: &Lease, cut: Cut) -> Result<(), Ended> {
+    let Cut {
+        first,
+        last,
+        drain,
+        before,
+        flush,
+    } = cut;
+    let at = &lease.at;
+    let range = FlushRange {
+        topic: at.topic.to_string(),
+        partition: at.partition,
+        first,
+        last,
+        drain,
+    };
+    // 1. Intent: from here on, this range and no other.
+    let intent = Mark {
+        join: before,
+        closed_elsewhere: false,
+        intent: Some(Intent {
+            end: last,
+            drain,
+            at: clock::now_millis(),
+        }),
+    };
+    let metadata = intent.encode().map_err(ServiceFault::Mark)?;
+    service.requests.commit(lease, first, metadata).await?;
+    // 2. Rows.
+    let metrics = &service.telemetry.metrics;
+    let (counts, numbers) = (flush.counts, flush.numbers());
+    let watch = Stopwatch::start();
+    let sums = window::sum(flush.batches)
+        .await
+        .map_err(ServiceFault::Sum)?;
+    metrics.took(Stage::Sum, watch.elapsed());
+    let watch = Stopwatch::start();
+    let stored_at = clock::now_millis();
+    let blocks = service.store.write(&range, &sums, stored_at).await?;
+    metrics.took(Stage::Insert, watch.elapsed());
+    // 3. Publications of this flush: their keys make a repetition harmless.
+    let pipeline = &service.settings.name;
+    let letters: Vec<Message> = flush
+        .rejected
+        .iter()
+        .map(|letter| Message::dead_letter(pipeline, letter))
+        .collect();
+    let watch = Stopwatch::start();
+    service.outbox.write(&letters).await?;
+    metrics.published(publish::DEAD_LETTER, letters.len() as u64);
+    metrics.took(Stage::Publish, watch.elapsed());
+    let watch = Stopwatch::start();
+    // 4. Ledger: from here on the flush is done.
+    let (minutes, all_minutes) = minutes(sums.first());
+    let row = LedgerRow {
+        range,
+        from: flush.join.from,
+        clock: flush.clock.map(EventTime::nanos),
+        closed: flush.join.closed.clone(),
+        minutes,
+        all_minutes,
+        records: counts.records,
+        exchanges: counts.exchanges,
+        rejected: flush.rejected.len() as u64,
+        blocks,
+        stored_at,
+    };
+    service.store.record(&row).await?;
+    service.count(|summary| {
+        summary.flushes += 1;
+        summary.counts += counts;
+        summary.overflowed += numbers.operations_overflowed;
+        summary.entities_overflowed += numbers.entities_overflowed;
+        for (reason, count) in &numbers.rejected {
+            *summary.rejected.entry(*reason).or_default() += count;
+        }
+    });
+    metrics.flushed(&numbers);
+    metrics.rows(sums.iter().map(|rows| rows.num_rows() as u64).sum());
+    let (halves, bytes) = flush.open;
+    metrics.join(&at.topic, at.partition, halves, bytes);
+    // 5. Commit.
+    let metadata = Mark::done(&flush.join)
+        .encode()
+        .map_err(ServiceFault::Mark)?;
+    service.requests.commit(lease, last, metadata).await?;
+    metrics.took(Stage::Commit, watch.elapsed());
+    Ok(())
+}
+
+/// Minutes that a flush touched, and whether there are more than a row lists.
+fn minutes(endpoints: Option<&RecordBatch>) -> (Vec<i64>, bool) {
+    let times = endpoints.and_then(|rows| rows.column_by_name("window_start"));
+    let times = times.and_then(|column| column.as_primitive_opt::<TimestampMillisecondType>());
+    let mut minutes: Vec<i64> = times
+        .into_iter()
+        .flat_map(|times| times.values().to_vec())
+        .collect();
+    minutes.sort_unstable();
+    minutes.dedup();
+    if minutes.len() > MOST_MINUTES {
+        return (Vec::new(), true);
+    }
+    (minutes, false)
+}
+
+/// A repeated insert is recognised only while its token is remembered. Beyond half of that, nobody can tell what was
+/// written, so nobody guesses.
+async fn within_deduplication(
+    service: &Service,
+    lease: &Lease,
+    first: u64,
+    intent: Intent,
+) -> Result<(), ServiceFault> {
+    let window = service.store.deduplication_window();
+    let blocks = service.store.blocks_since(intent.at).await?;
+    if blocks > window / 2 {
+        return Err(ServiceFault::Outlived {
+            at: lease.at.to_string(),
+            first,
+            end: intent.end,
+            blocks,
+            window,
+        });
+    }
+    Ok(())
+}
+
+fn stuck_fault(lease: &Lease, stuck: &Stuck) -> ServiceFault {
+    let at = lease.at.to_string();
+    match *stuck {
+        Stuck::Gap(lost) => ServiceFault::Gap {
+            at,
+            from: lost.from,
+            to: lost.to,
+        },
+        Stuck::Beyond { position, high } => ServiceFault::Beyond { at, position, high },
+        Stuck::NoLedger(offset) => ServiceFault::NoLedger { at, offset },
+    }
+}

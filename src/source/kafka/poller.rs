@@ -1,0 +1,587 @@
+//! The polling thread.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use rdkafka::Message;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::context::{Change, Context};
+use super::{
+    Assignment, Batch, Commit, Committed, Credit, Event, Lag, Lease, Refused, Request, Settings,
+    SourceError, Span, TopicPartition,
+};
+use crate::wire::kafka;
+
+/// Bytes of records under way to their judge over all partitions; a partition has its share, and at least
+/// [`LEAST_BUDGET`].
+const BUDGET: usize = 64 << 20;
+/// Smallest share of one partition: two events of the default greatest size.
+const LEAST_BUDGET: usize = 4 << 20;
+/// A batch is handed on at this size, bytes.
+const BATCH_BYTES: usize = 512 << 10;
+/// … or at this many records.
+const BATCH_RECORDS: usize = 2_048;
+/// Longest sleep without anything to do: how late a rebalance is served.
+const TICK: Duration = Duration::from_millis(20);
+/// How long one question to the cluster may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Pause before a failed question is asked again.
+const BACK_OFF: Duration = Duration::from_millis(200);
+
+/// One assigned partition.
+struct Slot {
+    lease: Lease,
+    /// Assigned, but the group was not yet asked for its offsets.
+    unknown: bool,
+    /// Set once it is to be read.
+    queue: Option<PartitionQueue<Context>>,
+    /// Start that has to be tried again: a partition is seekable a moment after its assignment.
+    start: Option<(u64, u64)>,
+    /// Offset that the next record has at least.
+    next: u64,
+    reach: u64,
+    under_way: Arc<AtomicUsize>,
+    pending: Pending,
+}
+
+/// Records that are collected for one partition.
+#[derive(Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    records: Vec<Span>,
+}
+
+pub(super) struct Poller {
+    consumer: Arc<BaseConsumer<Context>>,
+    topics: Vec<String>,
+    slots: HashMap<TopicPartition, Slot>,
+    epochs: u64,
+    commits: Vec<Commit>,
+    /// The membership is to be renewed: somebody else may own what we were assigned.
+    rejoin: bool,
+    /// Whether the cluster has ever accepted us.
+    accepted: bool,
+    wake: Sender<Request>,
+    deliver: Box<dyn FnMut(Event) + Send>,
+}
+
+impl Poller {
+    pub(super) fn new(
+        settings: &Settings,
+        lag: Lag,
+        wake: Sender<Request>,
+        deliver: Box<dyn FnMut(Event) + Send>,
+    ) -> Result<Self, SourceError> {
+        let mut config = kafka::client(&settings.brokers, &std::collections::BTreeMap::new());
+        config
+            .set("statistics.interval.ms", "5000")
+            .set("fetch.wait.max.ms", "100")
+            // Bounds what librdkafka holds for each partition that is not being polled.
+            .set("queued.max.messages.kbytes", "16384");
+        for (name, value) in &settings.options {
+            config.set(name, value);
+        }
+        config
+            .set("group.id", &settings.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("isolation.level", "read_committed")
+            .set("allow.auto.create.topics", "false");
+        let refused = |error: KafkaError| SourceError::Options(error.to_string());
+        let consumer: BaseConsumer<Context> = config
+            .create_with_context(Context::new(lag))
+            .map_err(refused)?;
+        let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).map_err(refused)?;
+        Ok(Self {
+            consumer: Arc::new(consumer),
+            topics: settings.topics.clone(),
+            slots: HashMap::new(),
+            epochs: 0,
+            commits: Vec::new(),
+            rejoin: false,
+            accepted: false,
+            wake,
+            deliver,
+        })
+    }
+
+    /// Polls until told to stop or refused for good.
+    pub(super) fn run(mut self, requests: &Receiver<Request>) {
+        let last = match self.work(requests) {
+            Ok(()) => Event::Stopped,
+            Err(error) => Event::Failed(error),
+        };
+        for commit in self.commits.drain(..) {
+            let _ = commit.done.send(Err(Refused));
+        }
+        // The queues hold the consumer; they go first, so that dropping the consumer leaves the group.
+        self.slots.clear();
+        let Self {
+            consumer,
+            mut deliver,
+            ..
+        } = self;
+        drop(consumer);
+        deliver(last);
+    }
+
+    fn work(&mut self, requests: &Receiver<Request>) -> Result<(), SourceError> {
+        loop {
+            let mut busy = self.poll_main()?;
+            self.follow_changes();
+            self.learn();
+            self.start_waiting();
+            busy |= self.poll_partitions();
+            self.commit()?;
+            self.renew();
+            let wait = if busy { Duration::ZERO } else { TICK };
+            let mut request = requests.recv_timeout(wait);
+            loop {
+                match request {
+                    Ok(Request::Start { lease, from, reach }) => self.start(&lease, from, reach),
+                    Ok(Request::Commit(commit)) => self.commits.push(commit),
+                    Ok(Request::Wake) => {}
+                    Ok(Request::Renew(lease)) => self.begin_again(&lease),
+                    Err(RecvTimeoutError::Timeout) => break,
+                    // Without anybody who can ask, nobody listens either.
+                    Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                }
+                request = requests.recv_timeout(Duration::ZERO);
+            }
+        }
+    }
+
+    /// Serves rebalances and errors. Records of partitions that are being read have queues of their own.
+    fn poll_main(&mut self) -> Result<bool, SourceError> {
+        let consumer = Arc::clone(&self.consumer);
+        match consumer.poll(Duration::ZERO) {
+            // A record fetched before its partition was started; it is fetched again after the seek.
+            Some(Ok(_)) => Ok(true),
+            Some(Err(error)) => self.judge(error).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether an error passes by itself.
+    fn judge(&mut self, error: KafkaError) -> Result<(), SourceError> {
+        if let KafkaError::PartitionEOF(_) = error {
+            return Ok(());
+        }
+        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        if fatal || (!self.accepted && kafka::is_definite(&error)) {
+            let words = self.consumer.context().words();
+            return Err(SourceError::Definite { error, words });
+        }
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset) => self.find_gaps(),
+            Some(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => {
+                let topics = self.topics.join(", ");
+                tracing::warn!(
+                    "a topic is missing ({topics}): {error}; waiting for it to be created"
+                );
+            }
+            _ => tracing::warn!("Kafka: {error}; trying again"),
+        }
+        Ok(())
+    }
+
+    /// Ends and begins leases as the group decided.
+    fn follow_changes(&mut self) {
+        for change in self.consumer.context().changes() {
+            match change {
+                Change::Assigned(names) => {
+                    self.accepted = true;
+                    for (topic, partition) in names {
+                        let topic = Arc::from(topic);
+                        self.lease(TopicPartition { topic, partition });
+                    }
+                }
+                Change::Revoked(names) => {
+                    for (topic, partition) in names {
+                        let topic = Arc::from(topic);
+                        self.end(&TopicPartition { topic, partition });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins a lease; an earlier one of the same partition ends.
+    fn lease(&mut self, at: TopicPartition) {
+        self.end(&at);
+        self.epochs += 1;
+        let epoch = self.epochs;
+        let lease = Lease {
+            at: at.clone(),
+            epoch,
+        };
+        self.slots.insert(at, Slot::new(lease));
+    }
+
+    fn begin_again(&mut self, lease: &Lease) {
+        if self
+            .slots
+            .get(&lease.at)
+            .is_some_and(|slot| slot.lease == *lease)
+        {
+            self.lease(lease.at.clone());
+        }
+    }
+
+    /// Ends a lease: what was collected is dropped, and no commit for it happens from here on.
+    fn end(&mut self, at: &TopicPartition) {
+        if let Some(slot) = self.slots.remove(at) {
+            (self.deliver)(Event::Revoked(slot.lease));
+        }
+    }
+
+    /// Asks the group for the offsets of new partitions.
+    fn learn(&mut self) {
+        let new: Vec<TopicPartition> = self
+            .slots
+            .values()
+            .filter(|slot| slot.unknown)
+            .map(|slot| slot.lease.at.clone())
+            .collect();
+        for at in new {
+            match self.ask(&at) {
+                Ok((committed, low, high)) => {
+                    let Some(slot) = self.slots.get_mut(&at) else {
+                        continue;
+                    };
+                    slot.unknown = false;
+                    (self.deliver)(Event::Assigned(Assignment {
+                        lease: slot.lease.clone(),
+                        committed,
+                        low,
+                        high,
+                    }));
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        "cannot learn the committed offset of {at}: {error}; trying again"
+                    );
+                    std::thread::sleep(BACK_OFF);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn ask(&self, at: &TopicPartition) -> Result<(Option<Committed>, u64, u64), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&at.topic, at.partition);
+        let list = self.consumer.committed_offsets(list, PATIENCE)?;
+        let mut committed = None;
+        if let Some(element) = list.find_partition(&at.topic, at.partition) {
+            element.error()?;
+            if let Offset::Offset(offset) = element.offset() {
+                committed = Some((unsigned(offset), element.metadata().to_owned()));
+            }
+        }
+        let (low, high) = self
+            .consumer
+            .fetch_watermarks(&at.topic, at.partition, PATIENCE)?;
+        Ok((committed, unsigned(low), unsigned(high)))
+    }
+
+    fn start(&mut self, lease: &Lease, from: u64, reach: u64) {
+        if let Some(slot) = self.slots.get_mut(&lease.at)
+            && slot.lease == *lease
+        {
+            slot.start = Some((from, reach));
+        }
+    }
+
+    /// Starts what is to be started and can be.
+    fn start_waiting(&mut self) {
+        for slot in self.slots.values_mut() {
+            let Some((from, reach)) = slot.start else {
+                continue;
+            };
+            if let Err(error) = slot.begin(&self.consumer, &self.wake, from, reach) {
+                tracing::debug!("{} cannot be read yet: {error}", slot.lease.at);
+                continue;
+            }
+            slot.start = None;
+        }
+    }
+
+    /// Takes records of every partition that has budget left.
+    fn poll_partitions(&mut self) -> bool {
+        let budget = (BUDGET / self.slots.len().max(1)).max(LEAST_BUDGET);
+        let mut busy = false;
+        let mut gap = false;
+        for slot in self.slots.values_mut() {
+            let Some(queue) = slot.queue.take() else {
+                continue;
+            };
+            for _ in 0..BATCH_RECORDS {
+                if slot.under_way.load(Ordering::Relaxed) + slot.pending.bytes.len() >= budget {
+                    break;
+                }
+                match queue.poll(Duration::ZERO) {
+                    Some(Ok(message)) => {
+                        busy = true;
+                        slot.keep(&message);
+                        if slot.pending.bytes.len() >= BATCH_BYTES {
+                            slot.hand_on(budget, &self.wake, &mut self.deliver);
+                        }
+                    }
+                    Some(Err(KafkaError::PartitionEOF(_))) => {
+                        slot.hand_on(budget, &self.wake, &mut self.deliver);
+                        slot.reached(&self.consumer, &mut self.deliver);
+                    }
+                    Some(Err(error)) => {
+                        gap |=
+                            error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset);
+                        tracing::warn!("{}: {error}", slot.lease.at);
+                    }
+                    None => break,
+                }
+            }
+            slot.hand_on(budget, &self.wake, &mut self.deliver);
+            slot.queue = Some(queue);
+        }
+        if gap {
+            self.find_gaps();
+        }
+        busy
+    }
+
+    /// Says which partitions have lost records that were not read.
+    fn find_gaps(&mut self) {
+        for slot in self.slots.values().filter(|slot| slot.queue.is_some()) {
+            let at = &slot.lease.at;
+            match self
+                .consumer
+                .fetch_watermarks(&at.topic, at.partition, PATIENCE)
+            {
+                Ok((low, _)) if unsigned(low) > slot.next => {
+                    (self.deliver)(Event::Gap(slot.lease.clone(), unsigned(low)));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!("cannot learn where {at} begins: {error}"),
+            }
+        }
+    }
+
+    /// Commits everything that was asked for in one request to the broker; what cannot be committed now stays.
+    fn commit(&mut self) -> Result<(), SourceError> {
+        if self.commits.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        let mut alive = Vec::with_capacity(self.commits.len());
+        let mut longest = 0;
+        for commit in std::mem::take(&mut self.commits) {
+            let at = &commit.lease.at;
+            let ours = self
+                .slots
+                .get(at)
+                .is_some_and(|slot| slot.lease == commit.lease);
+            if !ours {
+                let _ = commit.done.send(Err(Refused));
+                continue;
+            }
+            longest = longest.max(commit.metadata.len());
+            let offset = i64::try_from(commit.offset).unwrap_or(i64::MAX);
+            let mut element = list.add_partition(&at.topic, at.partition);
+            if let Err(error) = element.set_offset(Offset::Offset(offset)) {
+                tracing::warn!("{at}: {error}");
+            }
+            element.set_metadata(&commit.metadata);
+            alive.push(commit);
+        }
+        if alive.is_empty() {
+            return Ok(());
+        }
+        match self.consumer.commit(&list, CommitMode::Sync) {
+            Ok(()) => {
+                for commit in alive {
+                    let _ = commit.done.send(Ok(()));
+                }
+            }
+            Err(error) => match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {
+                    self.commits = alive;
+                    return Err(SourceError::Metadata(longest));
+                }
+                Some(
+                    RDKafkaErrorCode::IllegalGeneration
+                    | RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::StaleMemberEpoch
+                    | RDKafkaErrorCode::FencedMemberEpoch,
+                ) => {
+                    tracing::warn!("the group goes on without us ({error}); joining again");
+                    self.commits = alive;
+                    self.rejoin = true;
+                }
+                _ if kafka::is_definite(&error) => {
+                    self.commits = alive;
+                    let words = self.consumer.context().words();
+                    return Err(SourceError::Definite { error, words });
+                }
+                // A rebalance in progress, a coordinator that moves, a broker that is down: asked again after a poll.
+                _ => {
+                    tracing::warn!("offsets are not committed yet: {error}");
+                    self.commits = alive;
+                    std::thread::sleep(BACK_OFF);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Ends every lease and joins the group anew.
+    fn renew(&mut self) {
+        if !std::mem::take(&mut self.rejoin) {
+            return;
+        }
+        let all: Vec<TopicPartition> = self.slots.keys().cloned().collect();
+        for at in &all {
+            self.end(at);
+        }
+        for commit in self.commits.drain(..) {
+            let _ = commit.done.send(Err(Refused));
+        }
+        self.consumer.unsubscribe();
+        // The revocation of what was assigned is served here, so that it cannot end a lease of the next membership.
+        while self
+            .consumer
+            .assignment()
+            .is_ok_and(|list| list.count() > 0)
+        {
+            self.consumer.poll(TICK);
+        }
+        self.consumer.context().changes();
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        if let Err(error) = self.consumer.subscribe(&topics) {
+            tracing::error!("cannot subscribe again: {error}");
+            self.rejoin = true;
+        }
+    }
+}
+
+impl Slot {
+    fn new(lease: Lease) -> Self {
+        Self {
+            lease,
+            unknown: true,
+            queue: None,
+            start: None,
+            next: 0,
+            reach: 0,
+            under_way: Arc::new(AtomicUsize::new(0)),
+            pending: Pending::default(),
+        }
+    }
+
+    /// Seeks, splits the queue off, and seeks once more: whatever was fetched into the common queue before the split is
+    /// outdated by the second seek, so records cannot overtake each other.
+    fn begin(
+        &mut self,
+        consumer: &Arc<BaseConsumer<Context>>,
+        wake: &Sender<Request>,
+        from: u64,
+        reach: u64,
+    ) -> Result<(), KafkaError> {
+        let at = &self.lease.at;
+        let offset = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
+        let seek = || consumer.seek(&at.topic, at.partition, offset, PATIENCE);
+        self.queue = None;
+        seek()?;
+        let queue = consumer.split_partition_queue(&at.topic, at.partition);
+        let mut queue = queue.ok_or_else(|| KafkaError::Seek("no such partition".to_owned()))?;
+        let wake = wake.clone();
+        queue.set_nonempty_callback(move || {
+            let _ = wake.send(Request::Wake);
+        });
+        seek()?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&at.topic, at.partition);
+        consumer.resume(&list)?;
+        self.queue = Some(queue);
+        self.next = from;
+        self.reach = reach;
+        Ok(())
+    }
+
+    fn keep(&mut self, message: &BorrowedMessage<'_>) {
+        let offset = unsigned(message.offset());
+        if offset < self.next {
+            return;
+        }
+        self.next = offset + 1;
+        let payload = message.payload().unwrap_or_default();
+        let start = self.pending.bytes.len();
+        self.pending.bytes.extend_from_slice(payload);
+        self.pending.records.push(Span {
+            offset,
+            start,
+            len: payload.len(),
+            timestamp: message.timestamp().to_millis(),
+        });
+    }
+
+    /// Hands the collected records on.
+    fn hand_on(
+        &mut self,
+        budget: usize,
+        wake: &Sender<Request>,
+        deliver: &mut Box<dyn FnMut(Event) + Send>,
+    ) {
+        if self.pending.records.is_empty() {
+            return;
+        }
+        let Pending { bytes, records } = std::mem::take(&mut self.pending);
+        // A record costs more than its bytes, so a stream of tiny ones is bounded too.
+        let cost = bytes.len() + records.len() * size_of::<Span>();
+        let credit = Credit::take(cost, &self.under_way, budget, wake);
+        let lease = self.lease.clone();
+        deliver(Event::Records(Batch {
+            lease,
+            records,
+            bytes,
+            _credit: credit,
+        }));
+    }
+
+    /// At the end of the partition.
+    fn reached(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        deliver: &mut Box<dyn FnMut(Event) + Send>,
+    ) {
+        let at = &self.lease.at;
+        let mut end = self.next;
+        if end < self.reach {
+            match consumer.fetch_watermarks(&at.topic, at.partition, PATIENCE) {
+                Ok((_, high)) => end = end.max(unsigned(high)),
+                Err(error) => tracing::warn!("cannot learn where {at} ends: {error}"),
+            }
+        }
+        deliver(Event::Reached(self.lease.clone(), end));
+    }
+}
+
+/// Offsets of real records are never negative.
+fn unsigned(offset: i64) -> u64 {
+    u64::try_from(offset).unwrap_or_default()
+}
