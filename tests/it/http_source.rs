@@ -29,9 +29,7 @@ impl Drop for Service {
 impl Service {
     fn start(pipeline: &Path) -> Self {
         let mut command = command(&["run", pipeline.to_str().unwrap()]);
-        command
-            .env("EVENTS_TOKEN", "to be shown")
-            .stderr(Stdio::piped());
+        command.stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let (mut events, mut api, mut seen) = (None, None, String::new());
@@ -100,8 +98,9 @@ fn over_http(from: &Path, folder: &Path) -> PathBuf {
         text.contains(file) && !text.contains("[limits]") && !text.contains("[api]"),
         "{text}"
     );
-    let source = "kind = \"http\"\nlisten = \"127.0.0.1:0\"\ntoken = { env = \"EVENTS_TOKEN\" }";
+    let source = "kind = \"http\"\nlisten = \"127.0.0.1:0\"\ntoken = { file = \"events.token\" }";
     let more = "[limits]\nfuture = \"36500d\"\n[window]\nflush_every = \"50ms\"\n[api]\nlisten = \"127.0.0.1:0\"\n";
+    fs::write(folder.join("events.token"), "to be shown\n").unwrap();
     let pipeline = folder.join("pipeline.toml");
     fs::write(&pipeline, format!("{}\n{more}", text.replace(file, source))).unwrap();
     pipeline
