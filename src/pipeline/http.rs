@@ -268,7 +268,7 @@ impl Grouping {
                 receipt.accepted += 1;
             }
             offset = end;
-            if self.partition.full()
+            if self.partition.full(1)
                 && let Some(fault) = self.cut()?
             {
                 return Ok(Some(fault));

@@ -4,9 +4,9 @@
 //! publishes. The channels between them are bounded, so a slow disk slows the reader down and nothing is dropped.
 
 pub mod commit;
-pub mod http;
 mod detections;
 pub mod evaluator;
+pub mod http;
 mod inputs;
 mod judging;
 pub mod partition;

@@ -309,6 +309,3 @@ impl Pause {
         self.0 = Some((Stopwatch::start(), pause));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -284,7 +284,8 @@ impl<'a, S: Sums> Term<'a, S> {
         let now = clock::now_millis();
         let mut messages = self.ended(Cause::Expired, now);
         let mut answered = false;
-        for Proposed { offset, record } in proposed {
+        let start = self.offset;
+        for Proposed { offset, record } in proposed.iter().filter(|one| one.offset >= start) {
             self.offset = offset + 1;
             let proposal = match wire::parse(&plan.pipeline, record) {
                 Ok(Entry::Proposal(proposal)) => proposal,

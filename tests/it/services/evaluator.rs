@@ -1,22 +1,31 @@
-//! The protocol against librdkafka's own cluster and a store in memory. That cluster knows groups, producer epochs and
-//! committed offsets, but shows records of open transactions; what needs a real broker is in `tests/it`.
+//! The evaluator's protocol against the real broker and a store in memory, which can die at chosen moments. What needs
+//! no hand-over also runs without a broker, on librdkafka's own cluster: that one forgets what a transaction commits.
 
-use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arrow::array::{
     ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray, UInt16Array, UInt64Array,
 };
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use serde_json::Value;
 
-use super::*;
-use crate::clock;
-use crate::model::{BlockKey, BlockKind, Network, Proposal, Wish};
-use crate::publish::blocklist::{Answer, Entry, parse, proposal};
-use crate::publish::kafka::{Log, Message, Outbox, Read, TOPICS, read_compacted};
-use crate::store::clickhouse::{Detections, FlushRange, LedgerRow};
+use gatewatch::clock;
+use gatewatch::detect::{Limits, blocklist};
+use gatewatch::model::{BlockKey, BlockKind, Network, Proposal, Wish};
+use gatewatch::pipeline::evaluator::{Counters, EvaluatorError, Plan, Sums, run};
+use gatewatch::publish;
+use gatewatch::publish::blocklist::{Answer, Entry, parse, proposal, read_entry};
+use gatewatch::publish::kafka::{
+    Cluster, Log, Message, Outbox, Position, PublishError, Read, TOPICS, WriteError, Writer,
+    ensure, read_compacted,
+};
+use gatewatch::store::clickhouse::{Detections, FlushRange, LedgerRow, StoreError};
 
 const MINUTE: i64 = 60_000;
 /// Long enough for a slow machine; nothing waits that long when it works.
@@ -172,7 +181,7 @@ struct World {
     plan: Plan,
     memory: Arc<Memory>,
     runtime: tokio::runtime::Runtime,
-    _mock: MockCluster<'static, rdkafka::producer::DefaultProducerContext>,
+    _mock: Option<MockCluster<'static, DefaultProducerContext>>,
 }
 
 /// An evaluator on its thread.
@@ -196,21 +205,41 @@ impl Running {
 }
 
 impl World {
-    fn new() -> Self {
+    /// A world on the real broker, or nothing after saying that `test` is skipped.
+    fn real(test: &str) -> Option<Self> {
+        let services = super::services(test)?;
+        let world = Self::on(services.kafka, None, &super::unique("evaluator"));
+        world.runtime.block_on(ensure(&world.plan.cluster)).unwrap();
+        Some(world)
+    }
+
+    /// A world on the real broker if there is one, else on librdkafka's own.
+    fn any(test: &str) -> Self {
+        if let Some(world) = Self::real(test) {
+            return world;
+        }
         let mock = MockCluster::new(1).unwrap();
         for spec in TOPICS {
-            let topic = format!("gatewatch.{}", spec.name);
-            mock.create_topic(&topic, 1, 1).unwrap();
+            mock.create_topic(&format!("mock.{}", spec.name), 1, 1)
+                .unwrap();
         }
+        Self::on(mock.bootstrap_servers(), Some(mock), "mock")
+    }
+
+    fn on(
+        brokers: String,
+        mock: Option<MockCluster<'static, DefaultProducerContext>>,
+        name: &str,
+    ) -> Self {
         let plan = Plan {
             pipeline: "shop".to_owned(),
             cluster: Cluster {
-                brokers: mock.bootstrap_servers(),
+                brokers,
                 options: BTreeMap::new(),
-                prefix: "gatewatch.".to_owned(),
+                prefix: format!("{name}."),
                 replication: 1,
             },
-            group: "gatewatch-shop.evaluator".to_owned(),
+            group: format!("{name}.evaluator"),
             options: BTreeMap::new(),
             every: 5 * MINUTE,
             lateness: 0,
@@ -274,8 +303,8 @@ impl World {
         loop {
             match log.next(PATIENCE).unwrap() {
                 Read::Record(record) => {
-                    let entry = parse(&self.plan.pipeline, &record.value.unwrap()).unwrap();
-                    if let Entry::Outcome(answer) = entry
+                    let entry = parse(&self.plan.pipeline, &record.value.unwrap());
+                    if let Ok(Entry::Outcome(answer)) = entry
                         && answer.proposal == id
                     {
                         return answer;
@@ -305,7 +334,7 @@ impl World {
         let held = read_compacted(&self.plan.cluster, publish::BLOCK_LIST).unwrap();
         held.iter()
             .map(|(key, record)| {
-                let entry = crate::publish::blocklist::read_entry(key, record).unwrap();
+                let entry = read_entry(key, record).unwrap();
                 let requests = entry.evidence.get("requests").copied().unwrap_or_default();
                 (key.clone(), (entry.revision, requests))
             })
@@ -343,7 +372,7 @@ const EXPECTED: [&str; 4] = [
 
 #[test]
 fn labels_follow_the_watermark() {
-    let world = World::new();
+    let world = World::any("labels_follow_the_watermark");
     world.memory.flush(0, 4, FIRST);
     // Another partition is slower: it holds the watermark back.
     world.memory.flush(1, 2, &[]);
@@ -372,7 +401,9 @@ fn labels_follow_the_watermark() {
 
 #[test]
 fn nothing_is_repeated_or_forgotten_when_evaluators_die() {
-    let world = World::new();
+    let Some(world) = World::real("nothing_is_repeated_or_forgotten_when_evaluators_die") else {
+        return;
+    };
     world.memory.flush(0, 6, FIRST);
     // It dies after the tick was stored and before it was published.
     world
@@ -414,7 +445,9 @@ fn nothing_is_repeated_or_forgotten_when_evaluators_die() {
 
 #[test]
 fn what_a_replaced_evaluator_writes_later_is_void() {
-    let world = World::new();
+    let Some(world) = World::real("what_a_replaced_evaluator_writes_later_is_void") else {
+        return;
+    };
     world.memory.flush(0, 6, FIRST);
     let first = world.evaluate();
     assert_eq!(world.labels(1), EXPECTED[..1]);
@@ -445,7 +478,9 @@ fn what_a_replaced_evaluator_writes_later_is_void() {
 
 #[test]
 fn detections_that_are_gone_are_a_fault() {
-    let world = World::new();
+    let Some(world) = World::real("detections_that_are_gone_are_a_fault") else {
+        return;
+    };
     world.memory.flush(0, 6, FIRST);
     let first = world.evaluate();
     assert_eq!(world.labels(1), EXPECTED[..1]);
@@ -481,7 +516,9 @@ fn wish(id: &str, entity: &str, lasts: i64) -> Proposal {
 
 #[test]
 fn the_block_list_has_one_writer_and_one_history() {
-    let world = World::new();
+    let Some(world) = World::real("the_block_list_has_one_writer_and_one_history") else {
+        return;
+    };
     let mut log = Log::tail(&world.plan.cluster, publish::PROPOSALS).unwrap();
     let hour = 60 * MINUTE;
     let (one, two) = (
@@ -540,43 +577,100 @@ fn the_block_list_has_one_writer_and_one_history() {
 }
 
 #[test]
-fn a_stale_writer_cannot_write() {
-    use crate::publish::kafka::{Position, WriteError, Writer};
-    let world = World::new();
+fn a_stale_writer_cannot_revive_a_withdrawn_entry() {
+    let Some(world) = World::real("a_stale_writer_cannot_revive_a_withdrawn_entry") else {
+        return;
+    };
     let cluster = &world.plan.cluster;
-    let member = Member::join(
-        cluster,
-        &world.plan.group,
-        publish::PROPOSALS,
-        &BTreeMap::new(),
-    )
-    .unwrap();
+    let member: BaseConsumer = cluster
+        .reader()
+        .set("group.id", &world.plan.group)
+        .create()
+        .unwrap();
+    member
+        .subscribe(&[&cluster.topic(publish::PROPOSALS)])
+        .unwrap();
     let mut rounds = 0;
-    while member.seat().is_none() {
+    while member.assignment().unwrap().count() == 0 {
         rounds += 1;
-        assert!(rounds < 200, "the group is never joined");
-        member.poll(ROUND).unwrap();
+        assert!(rounds < 600, "the group is never joined");
+        member.poll(Duration::from_millis(100));
     }
-    let stale = Writer::open(cluster, "shop", &world.plan.group).unwrap();
     let position = Position {
-        topic: member.topic().to_owned(),
+        topic: cluster.topic(publish::PROPOSALS),
         offset: 0,
         metadata: String::new(),
     };
-    let entry = Message {
+    let entry = |value: Option<&str>| Message {
         topic: publish::BLOCK_LIST,
         key: "z/ip/203.0.113.1".to_owned(),
-        value: Some(b"revived".to_vec()),
+        value: value.map(|text| text.as_bytes().to_vec()),
         headers: Vec::new(),
     };
-    let identity = member.identity().unwrap();
-    stale.write(&[], &position, &identity).unwrap();
-    let fresh = Writer::open(cluster, "shop", &world.plan.group).unwrap();
-    let error = stale.write(&[entry], &position, &identity).unwrap_err();
+    let identity = member.group_metadata().unwrap();
+    let open = || Writer::open(cluster, "shop", &world.plan.group).unwrap();
+    let stale = open();
+    stale
+        .write(&[entry(Some("listed"))], &position, &identity)
+        .unwrap();
+    // It wants to write on, but somebody else took the pen and withdrew the entry.
+    let fresh = open();
+    fresh.write(&[entry(None)], &position, &identity).unwrap();
+    let error = stale
+        .write(&[entry(Some("revived"))], &position, &identity)
+        .unwrap_err();
     assert!(matches!(error, WriteError::Fenced(_)), "{error:?}");
-    assert_eq!(
-        read_compacted(cluster, publish::BLOCK_LIST).unwrap(),
-        BTreeMap::new()
+    let held = || read_compacted(cluster, publish::BLOCK_LIST).unwrap();
+    assert_eq!(held(), BTreeMap::new());
+    // Nor can one write whose member left the group, though its producer is the newest.
+    member.unsubscribe();
+    drop(member);
+    let error = fresh
+        .write(&[entry(Some("revived"))], &position, &identity)
+        .unwrap_err();
+    assert!(matches!(error, WriteError::Fenced(_)), "{error:?}");
+    assert_eq!(held(), BTreeMap::new());
+}
+
+#[test]
+fn topics_are_made_once_and_wrong_ones_refused() {
+    let Some(world) = World::real("topics_are_made_once_and_wrong_ones_refused") else {
+        return;
+    };
+    let mut cluster = world.plan.cluster.clone();
+    // The world made them.
+    let made = world.runtime.block_on(ensure(&cluster)).unwrap();
+    assert_eq!(made, Vec::<String>::new());
+    let services = super::services("topics").unwrap();
+    for (name, partitions, problem) in [
+        ("proposals", 3, "has 3 partitions"),
+        ("blocklist", 1, "has cleanup.policy=delete"),
+    ] {
+        cluster.prefix = format!("{}.", super::unique("wrong"));
+        let topic = format!("{}{name}", cluster.prefix);
+        world.runtime.block_on(services.topic(&topic, partitions));
+        let error = world.runtime.block_on(ensure(&cluster)).unwrap_err();
+        let said = error.to_string();
+        assert!(
+            !error.retry() && said.contains(problem) && said.contains(&topic),
+            "{said}"
+        );
+    }
+    cluster.prefix = format!("{}.", super::unique("many"));
+    cluster.replication = 3;
+    let said = world
+        .runtime
+        .block_on(ensure(&cluster))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("must not exceed the number of brokers"),
+        "{said}"
     );
-    fresh.write(&[], &position, &identity).unwrap();
+    cluster.brokers = "127.0.0.1:1".to_owned();
+    let error = world.runtime.block_on(ensure(&cluster)).unwrap_err();
+    assert!(
+        error.retry() && matches!(error, PublishError::Kafka { .. }),
+        "{error}"
+    );
 }
