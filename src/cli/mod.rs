@@ -1,5 +1,6 @@
 //! One file per subcommand, thin: parse, call, print.
 
+pub mod blocklist;
 pub mod check;
 pub mod demo;
 pub mod explain;

@@ -118,7 +118,7 @@ impl Member {
         let error = |source| PublishError::Kafka {
             what: format!("joining the evaluators' group {group}"),
             brokers: cluster.brokers.clone(),
-            source,
+            source: Box::new(source),
         };
         let consumer: BaseConsumer<Seat> =
             config.create_with_context(Seat::default()).map_err(error)?;
@@ -219,7 +219,7 @@ impl Member {
             None => PublishError::Kafka {
                 what: what.to_owned(),
                 brokers: self.cluster.brokers.clone(),
-                source,
+                source: Box::new(source),
             },
         }
     }

@@ -165,7 +165,7 @@ pub enum EvaluatorError {
         /// What topic names start with.
         prefix: String,
         /// What the cluster says.
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
     /// ClickHouse.
     #[error(transparent)]
