@@ -33,6 +33,7 @@ enum Command {
     Generate(cli::generate::Args),
     Migrate(cli::migrate::Args),
     Blocklist(cli::blocklist::Args),
+    Repair(cli::repair::Args),
 }
 
 /// Bad configuration or usage (sysexits.h, `EX_USAGE`).
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => cli::generate::run(args),
         Command::Migrate(args) => cli::migrate::run(args),
         Command::Blocklist(args) => cli::blocklist::run(args),
+        Command::Repair(args) => cli::repair::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

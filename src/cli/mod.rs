@@ -6,6 +6,7 @@ pub mod demo;
 pub mod explain;
 pub mod generate;
 pub mod migrate;
+pub mod repair;
 pub mod report;
 pub mod run;
 pub mod table;

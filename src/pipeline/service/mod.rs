@@ -13,6 +13,7 @@ mod edges;
 mod http;
 mod mark;
 mod owner;
+pub mod repair;
 mod resume;
 mod worker;
 
@@ -104,6 +105,12 @@ pub enum ServiceFault {
         /// Committed offset.
         offset: u64,
     },
+    /// A decision while the service is at work.
+    #[error(
+        "the group {0} has members, so nothing was changed\n  hint: stop every `gatewatch run` of this pipeline, wait for their \
+         session timeout, and try again"
+    )]
+    Busy(String),
     /// An unfinished flush cannot be repeated safely any more.
     #[error(
         "{at}: the flush of records {first} to {end} was begun and not finished, and {blocks} blocks were written since; \

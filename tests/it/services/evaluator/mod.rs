@@ -2,6 +2,7 @@
 //! no hand-over also runs without a broker, on librdkafka's own cluster: that one forgets what a transaction commits.
 
 mod block_list;
+mod clickhouse;
 mod hand_over;
 mod topics;
 
