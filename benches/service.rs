@@ -363,7 +363,7 @@ fn wait_for_commit(client: &BaseConsumer, topic: &str, offset: i64) {
         let list = client
             .committed_offsets(list, Duration::from_secs(5))
             .expect("committed offsets");
-        if list.elements()[0].offset() >= Offset::Offset(offset) {
+        if list.elements()[0].offset().to_raw() >= Some(offset) {
             return;
         }
         std::thread::sleep(Duration::from_millis(5));

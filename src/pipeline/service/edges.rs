@@ -111,7 +111,8 @@ impl Edges {
         let row = LedgerRow {
             range,
             from: flush.join.from,
-            clock: flush.clock.map(EventTime::nanos),
+            clock: flush.join.clock.map(EventTime::nanos),
+            greatest: flush.clock.map(EventTime::nanos),
             closed: flush.join.closed.clone(),
             minutes,
             all_minutes,

@@ -194,7 +194,10 @@ async fn within_deduplication(
 ) -> Result<(), ServiceFault> {
     let window = service.edges.store.deduplication_window();
     let blocks = service.edges.store.blocks_since(intent.at).await?;
-    if blocks > window / 2 {
+    let age = u64::try_from(clock::now_millis().saturating_sub(intent.at)).unwrap_or_default();
+    let remembered = service.edges.store.remembered_for();
+    let outlived = remembered.is_some_and(|time| u128::from(age) > time.as_millis() / 2);
+    if blocks > window / 2 || outlived {
         return Err(ServiceFault::Outlived {
             at: lease.at.to_string(),
             first,

@@ -178,6 +178,7 @@ impl<'r> Repair<'r> {
                 },
                 from: mark.join.from,
                 clock: mark.join.clock.map(crate::model::EventTime::nanos),
+                greatest: None,
                 closed: mark.join.closed.clone(),
                 minutes: Vec::new(),
                 // What was written of it, and where, is not known.

@@ -179,7 +179,7 @@ impl Worker {
                         lane.apply(self.partitions)?;
                     }
                 }
-                Ok(Work::Reached(lease, offset)) => {
+                Ok(Work::Reached(lease, offset)) if !self.finishing => {
                     if let Some(lane) = self.lanes.get_mut(&lease) {
                         lane.at_end = Some(offset);
                         lane.apply(self.partitions)?;
@@ -203,13 +203,17 @@ impl Worker {
                 }
                 Ok(Work::Finish(done)) => {
                     for lane in self.lanes.values_mut() {
+                        // What was not applied is read again by the next owner. A flush that is being repeated and has
+                        // not all its records will not get them any more, so it must not be cut.
                         lane.waiting.clear();
+                        lane.done = 0;
+                        lane.at_end = None;
                     }
                     self.interval = Duration::ZERO;
                     self.finishing = true;
                     self.done = Some(done);
                 }
-                Ok(Work::Records(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Work::Records(_) | Work::Reached(..)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             for lane in self.lanes.values_mut() {

@@ -44,7 +44,8 @@ async fn flush(store: &ClickHouse, number: i64, minute: i64) {
     let row = LedgerRow {
         range,
         from: first + 1,
-        clock: Some((minute + 3) * MINUTE * 1_000_000),
+        clock: None,
+        greatest: Some((minute + 3) * MINUTE * 1_000_000),
         closed: Vec::new(),
         minutes: BTreeSet::from([start]).into_iter().collect(),
         all_minutes: false,
