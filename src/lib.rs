@@ -22,7 +22,8 @@
 //! 5. [`window`] adds up the columns of one flush by the SQL in `sql/windows/`. Sums are additive, so rows of different
 //!    flushes, files and nodes merge by addition and a late event needs no special path.
 //! 6. [`store`] keeps the sums and merges them when they are read.
-//! 7. [`detect`] judges sliding sums of the last 24 hours at every tick of event time: labels and insights.
+//! 7. [`detect`] judges sliding sums of the last 24 hours at every tick of event time: labels and insights. Of several
+//!    nodes one at a time does so, see [`pipeline::evaluator`].
 //! 8. [`publish`] forms events with deterministic ids and appends them to topics.
 //!
 //! [`telemetry`] holds what the program says about itself, [`api`] serves it to probes and scrapers.

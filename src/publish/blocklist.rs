@@ -44,6 +44,9 @@ use crate::model::{BlockEntry, BlockKey, BlockKind, EventTime, Proposal, Wish};
 const VERSION: u32 = 1;
 /// Most characters of a reason.
 const MAX_REASON: usize = 500;
+/// Most characters of an exchange id, a signal or a rule. With the fold's own bounds an entry stays far below the
+/// 1 MiB that a broker takes by default, whatever is proposed.
+const MAX_NAME: usize = 200;
 
 /// What stands in the log of proposals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,10 +202,15 @@ pub fn parse(pipeline: &str, record: &[u8]) -> Result<Entry, String> {
             let until = wire.expires_at.ok_or_else(|| missing("expires_at"))?;
             let until =
                 EventTime::parse(&until).ok_or_else(|| format!("{until:?} is not a time"))?;
+            let mut evidence = BTreeMap::new();
+            for (signal, count) in wire.evidence {
+                let known: &mut u64 = evidence.entry(cut(&signal, MAX_NAME)).or_default();
+                *known = known.saturating_add(count);
+            }
             Wish::Block {
-                rule: wire.rule,
-                evidence: wire.evidence,
-                samples: wire.samples,
+                rule: wire.rule.map(|rule| cut(&rule, MAX_NAME)),
+                evidence,
+                samples: wire.samples.iter().map(|id| cut(id, MAX_NAME)).collect(),
                 expires_at: until.millis(),
             }
         }
@@ -215,9 +223,14 @@ pub fn parse(pipeline: &str, record: &[u8]) -> Result<Entry, String> {
         id: id.ok_or_else(|| missing("id"))?,
         answer: wire.answer,
         key,
-        reason: reason.chars().take(MAX_REASON).collect(),
+        reason: cut(&reason, MAX_REASON),
         wish,
     }))
+}
+
+/// The first `characters` of a text.
+fn cut(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
 }
 
 /// The outcome of a proposal, for its sender.
@@ -443,6 +456,26 @@ mod tests {
             assert!(error.contains(problem), "{member}: {error}");
         }
         assert!(parse("shop", b"{").is_err());
+        let mut long = good.clone();
+        long["samples"] = json!(["é".repeat(5_000)]);
+        long["rule"] = json!("r".repeat(5_000));
+        long["evidence"] = json!({"s".repeat(300): 1, "s".repeat(400): 2});
+        let Ok(Entry::Proposal(Proposal { wish, .. })) = parse("shop", long.to_string().as_bytes())
+        else {
+            panic!("too long is no error");
+        };
+        let Wish::Block {
+            rule,
+            evidence,
+            samples,
+            ..
+        } = wish
+        else {
+            panic!("{wish:?}");
+        };
+        assert_eq!(samples, ["é".repeat(200)]);
+        assert_eq!(rule.as_deref(), Some(&*"r".repeat(200)));
+        assert_eq!(evidence, BTreeMap::from([("s".repeat(200), 3)]));
     }
 
     #[test]

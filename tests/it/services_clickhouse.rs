@@ -4,7 +4,7 @@
 //! it was skipped. The front breaks requests on purpose, see its README.
 
 mod commands;
-mod flushes;
+pub mod flushes;
 mod refusals;
 mod retries;
 mod round_trip;

@@ -209,7 +209,10 @@ impl Member {
     }
 
     fn error(&self, what: &str, source: KafkaError) -> PublishError {
-        match self.consumer.context().heard.refusal() {
+        let context = self.consumer.context();
+        // A cluster that accepted us once may refuse for a moment while it restarts.
+        let accepted = context.number.load(Ordering::Acquire) > 0;
+        match context.heard.refusal().filter(|_| !accepted) {
             Some(words) => PublishError::Refused {
                 what: what.to_owned(),
                 brokers: self.cluster.brokers.clone(),

@@ -13,6 +13,7 @@ use gatewatch::publish::kafka::{
     Log, Message, Outbox, Position, Read, WriteError, Writer, read_compacted,
 };
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::{MINUTE, PATIENCE, World};
 use crate::command::output;
@@ -176,7 +177,20 @@ fn a_stale_writer_cannot_revive_a_withdrawn_entry() {
     stale
         .write(&[entry(Some("listed"))], &position, &identity)
         .unwrap();
-    // It wants to write on, but somebody else took the pen and withdrew the entry.
+    // It wants to write on, but somebody else took the pen and withdrew the entry. Its open transaction ends with that.
+    let dying: BaseProducer = cluster
+        .reader()
+        .set("transactional.id", format!("{}.shop", world.plan.group))
+        .create()
+        .unwrap();
+    dying.init_transactions(PATIENCE).unwrap();
+    dying.begin_transaction().unwrap();
+    let topic = cluster.topic(publish::BLOCK_LIST);
+    let record = BaseRecord::to(&topic)
+        .key("z/ip/203.0.113.2")
+        .payload("unfinished");
+    dying.send(record).map_err(|(error, _)| error).unwrap();
+    dying.flush(PATIENCE).unwrap();
     let fresh = open();
     fresh.write(&[entry(None)], &position, &identity).unwrap();
     let error = stale
