@@ -228,7 +228,6 @@ pub(super) async fn run(
     leave(&mut events).await;
     let mut summary = service.edges.summary();
     summary.token_cache = shared.tokens.counts();
-    summary.stopped = true;
     Ok(summary)
 }
 

@@ -124,7 +124,10 @@ fn position(
             Ok(from_ledger(row, note))
         }
         Some(row) if row.range.last == *offset => {
-            let mut resume = from_ledger(row, None);
+            let note = mark.is_none().then_some(
+                "the committed metadata is not ours; a flush that was begun and not finished cannot be recognised",
+            );
+            let mut resume = from_ledger(row, note);
             // A drain adds no record, so its row ends where the row before it does.
             let intent = mark.and_then(|mark| mark.intent);
             resume.repeat =
