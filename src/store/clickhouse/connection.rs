@@ -31,6 +31,10 @@ pub(super) const LONG: Duration = Duration::from_mins(5);
 /// First and longest pause between tries, before jitter.
 const PAUSE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
 
+/// Since 26.x this one supersedes `insert_deduplicate`, also when an administrator's profile turns it off; older servers
+/// refuse to hear of it.
+const SUPERSEDING: &str = "deduplicate_insert";
+
 /// Settings of every insert. Servers of different versions have different defaults, so each is said.
 const INSERT: &[(&str, &str)] = &[
     // A token that the table has seen is a no-op, for the table and for what its views feed.
@@ -55,6 +59,8 @@ pub(super) struct Connection {
     client: Client,
     place: Arc<str>,
     deadline: Duration,
+    /// Whether the server knows [`SUPERSEDING`].
+    superseded: bool,
 }
 
 impl Connection {
@@ -77,7 +83,16 @@ impl Connection {
             client,
             place: settings.url.as_str().into(),
             deadline: settings.deadline,
+            superseded: false,
         })
+    }
+
+    /// One try to learn what this server's inserts need to be told.
+    pub(super) async fn learn(mut self) -> Result<Self, StoreError> {
+        let sql = format!("SELECT name FROM system.settings WHERE name = '{SUPERSEDING}'");
+        let known = self.fetch(&sql, SHORT).await?;
+        self.superseded = known.iter().any(|batch| batch.num_rows() > 0);
+        Ok(self)
     }
 
     /// One try of a statement without rows.
@@ -120,6 +135,9 @@ impl Connection {
             .with_setting("insert_deduplication_token", token);
         for (name, value) in INSERT {
             insert = insert.with_setting(*name, *value);
+        }
+        if self.superseded {
+            insert = insert.with_setting(SUPERSEDING, "enable");
         }
         let sent = async {
             insert

@@ -173,6 +173,7 @@ impl ClickHouse {
             }
         }
         let window = schema::verify(&connection, settings).await?;
+        let connection = connection.learn().await?;
         Ok(Self::with(connection, settings, pipeline, window))
     }
 

@@ -120,3 +120,55 @@ async fn a_private_authority_is_trusted_when_it_is_named_and_only_then() {
         "{error}"
     );
 }
+
+/// A server that answers every request with nothing; the head of each goes into the channel.
+fn silent_server() -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (heads, received) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let mut request = Vec::new();
+            let mut part = [0; 4_096];
+            // The body comes in chunks, of which the last one is empty.
+            while !request.ends_with(b"0\r\n\r\n") {
+                match socket.read(&mut part) {
+                    Ok(read @ 1..) => request.extend_from_slice(&part[..read]),
+                    _ => break,
+                }
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            let _ = socket.write_all(answer);
+            let text = String::from_utf8_lossy(&request).into_owned();
+            let head = text.lines().next().unwrap_or_default().to_owned();
+            if heads.send(head).is_err() {
+                return;
+            }
+        }
+    });
+    (format!("http://{address}"), received)
+}
+
+#[tokio::test]
+async fn every_insert_says_everything_that_makes_it_count_once() {
+    let (url, heads) = silent_server();
+    let connection = Connection::new(&settings(&url, "g")).unwrap();
+    let body = Bytes::from_static(b"rows");
+    connection
+        .insert("INSERT INTO t FORMAT ArrowStream", "shop/t/0-9", body)
+        .await
+        .unwrap();
+    let head = heads.recv().unwrap();
+    for setting in [
+        "insert_deduplication_token=shop%2Ft%2F0-9",
+        "insert_deduplicate=1",
+        "deduplicate_blocks_in_dependent_materialized_views=1",
+        "async_insert=0",
+        "max_insert_threads=1",
+        "optimize_on_insert=1",
+        "wait_end_of_query=1",
+    ] {
+        assert!(head.contains(setting), "{setting} in {head}");
+    }
+    assert!(!head.contains("compress=1"), "{head}");
+}

@@ -184,7 +184,7 @@ async fn patience_ends_with_the_deadline_and_the_last_words_are_kept() {
         settings.database
     );
     fault(&settings, &wish).await;
-    let error = store.write_detections(1, "{}", "[]").await.unwrap_err();
+    let error = store.write_detections(1, 1, "{}", "[]").await.unwrap_err();
     assert!(
         error.retry() && error.to_string().contains("Merges are slow"),
         "{error}"

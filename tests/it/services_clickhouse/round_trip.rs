@@ -193,7 +193,7 @@ async fn the_ledger_knows_what_is_done_and_where_to_go_on() {
 }
 
 #[tokio::test]
-async fn the_first_to_write_a_tick_has_judged_it() {
+async fn a_tick_has_one_row_of_every_term_that_judged_it() {
     let Some(settings) = settings("detections") else {
         return;
     };
@@ -207,10 +207,14 @@ async fn the_first_to_write_a_tick_has_judged_it() {
     for tick in [300_000, 600_000, 900_000] {
         let Detections { state, changes, .. } = written(tick);
         store
-            .write_detections(tick, &state, &changes)
+            .write_detections(tick, 4, &state, &changes)
             .await
             .unwrap();
-        store.write_detections(tick, "late", "late").await.unwrap();
+        // Repeated by the same evaluator, it changes nothing, whatever it says.
+        store
+            .write_detections(tick, 4, "late", "late")
+            .await
+            .unwrap();
     }
     let expected: Vec<Detections> = [300_000, 600_000, 900_000].map(written).into();
     assert_eq!(store.detections_after(None).await.unwrap(), expected);
@@ -221,6 +225,18 @@ async fn the_first_to_write_a_tick_has_judged_it() {
     assert_eq!(
         store.newest_detections().await.unwrap().as_ref(),
         expected.last()
+    );
+    // The evaluator that took over has a row of its own; the terms in the states say whose counts.
+    store
+        .write_detections(600_000, 5, "theirs", "[]")
+        .await
+        .unwrap();
+    let twice = store.detections_after(Some(300_000)).await.unwrap();
+    let states: Vec<&str> = twice.iter().map(|row| row.state.as_str()).collect();
+    assert_eq!(states.len(), 3);
+    assert!(
+        states[0] == expected[1].state && states[1] == "theirs",
+        "{states:?}"
     );
     let other = ClickHouse::open(&settings, "other").await.unwrap();
     assert_eq!(other.detections_after(None).await.unwrap(), []);
