@@ -1,0 +1,255 @@
+//! One pipeline as a service, with a group, a database and topics of its own, and questions to what it has written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gatewatch::clock::Stopwatch;
+use gatewatch::store::clickhouse::Settings;
+use gatewatch::traffic::Scenario;
+use tempfile::TempDir;
+
+use super::replica::Replica;
+use super::{Services, unique};
+use crate::services_clickhouse::{self, sql};
+
+/// Name of every pipeline here. Ids of events are made of it, so equal pipelines publish equal ids.
+pub const PIPELINE: &str = "chaos";
+
+/// `detect.lateness` of deployments that are compared.
+pub const LATENESS_MINUTES: u64 = 25;
+
+/// What differs between deployments.
+#[derive(Clone, Copy)]
+pub struct Options {
+    /// Silence after which a partition lets go of what waits.
+    pub idle: &'static str,
+    /// Time between flushes.
+    pub flush_every: &'static str,
+    /// More lines for the pipeline file.
+    pub more: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            idle: "60s",
+            flush_every: "50ms",
+            more: "",
+        }
+    }
+}
+
+/// A pipeline and everything that it writes.
+pub struct Deployment {
+    pub folder: TempDir,
+    pub topic: String,
+    pub group: String,
+    pub prefix: String,
+    pub store: Settings,
+}
+
+/// Where a partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Every record before is counted.
+    pub last: u64,
+    /// Oldest half that still waits, or `last`.
+    pub from: u64,
+    /// Whether what waited was let go there.
+    pub drained: bool,
+}
+
+impl Deployment {
+    /// Writes the pipeline file and what it names; nothing is started.
+    pub fn new(services: &Services, topic: &str, options: Options) -> Self {
+        let (kafka, url) = (services.kafka.as_str(), services.clickhouse.as_str());
+        Self::reached_by(services, (kafka, url), topic, options)
+    }
+
+    /// The same through other addresses: (brokers, URL of ClickHouse).
+    pub fn reached_by(
+        services: &Services,
+        (kafka, url): (&str, &str),
+        topic: &str,
+        options: Options,
+    ) -> Self {
+        let mut store = services_clickhouse::settings("service").unwrap();
+        store.database = unique("chaos").replace('-', "_");
+        let deployment = Self {
+            folder: tempfile::tempdir().unwrap(),
+            topic: topic.to_owned(),
+            group: unique("group"),
+            prefix: format!("{}.", unique("out")),
+            store,
+        };
+        let mut files = Scenario::everything().pipeline_files("unused");
+        let written = files.remove(0).1;
+        let zones = &written[written.find("[[zones]]").unwrap()..];
+        let (user, password) = (&deployment.store.user, &deployment.store.password);
+        let (mut credentials, mut secret) = (String::new(), String::new());
+        if let (Some(user), Some(password)) = (user, password) {
+            credentials = format!("user = \"{user}\"\npassword = {{ file = \"password\" }}");
+            secret.clone_from(password);
+        }
+        let Options {
+            idle,
+            flush_every,
+            more,
+        } = options;
+        let text = format!(
+            "name = \"{PIPELINE}\"\n\
+             [source]\nkind = \"kafka\"\nbrokers = \"{kafka}\"\ntopics = [\"{topic}\"]\ngroup = \"{group}\"\n\
+             options = {{ \"session.timeout.ms\" = 3000, \"heartbeat.interval.ms\" = 300 }}\n\
+             [store]\nkind = \"clickhouse\"\nurl = \"{url}\"\ndatabase = \"{database}\"\n{credentials}\n\
+             [publish]\nkind = \"kafka\"\nbrokers = \"{real}\"\nprefix = \"{prefix}\"\n\
+             [privacy]\nhash_key = {{ file = \"hash.key\" }}\n\
+             [correlate]\nidle = \"{idle}\"\n\
+             [window]\nflush_every = \"{flush_every}\"\n\
+             {more}\n{zones}",
+            group = deployment.group,
+            database = deployment.store.database,
+            prefix = deployment.prefix,
+            real = kafka,
+        );
+        files.push(("pipeline.toml".to_owned(), text));
+        // The same for all: session hashes are part of what is compared.
+        files.push(("hash.key".to_owned(), "0123456789abcdef".repeat(2)));
+        files.push(("password".to_owned(), secret));
+        for (name, text) in files {
+            fs::write(deployment.folder.path().join(name), text).unwrap();
+        }
+        deployment
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("pipeline.toml")
+    }
+
+    /// Changes the text of the pipeline file.
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.file()).unwrap();
+        assert!(text.contains(from), "{from} in {text}");
+        fs::write(self.file(), text.replace(from, to)).unwrap();
+    }
+
+    /// Starts a replica.
+    pub fn start(&self) -> Replica {
+        let mut command = crate::command::command(&["run"]);
+        command.arg(self.file());
+        Replica::start(command)
+    }
+
+    /// What a query says, rows of tab-separated columns.
+    pub async fn rows(&self, query: &str) -> Vec<Vec<String>> {
+        let query = query.replace("{db}", &self.store.database);
+        let text = sql(&self.store, &query).await.unwrap();
+        let lines = text.lines().filter(|line| !line.is_empty());
+        lines
+            .map(|line| line.split('\t').map(str::to_owned).collect())
+            .collect()
+    }
+
+    /// The only number of a query.
+    pub async fn number(&self, query: &str) -> u64 {
+        self.rows(query).await[0][0].parse().unwrap()
+    }
+
+    /// Where every partition stands, by the ledger.
+    pub async fn standing(&self) -> BTreeMap<i32, Standing> {
+        let query = "SELECT `partition`, last, resume_from, drain FROM {db}.flushes ORDER BY `partition`, last, drain";
+        let query = query.replace("{db}", &self.store.database);
+        // Nothing is there before the first replica has made the tables; faults may strike questions, too.
+        let text = sql(&self.store, &query).await.unwrap_or_default();
+        let mut standing = BTreeMap::new();
+        for line in text.lines() {
+            let [partition, last, from, drain] = line.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            let at = Standing {
+                last: last.parse().unwrap(),
+                from: from.parse().unwrap(),
+                drained: drain == "true",
+            };
+            standing.insert(partition.parse().unwrap(), at);
+        }
+        standing
+    }
+
+    /// Waits until the ledger says so; panics with where it stands when it does not in time.
+    pub async fn until(
+        &self,
+        what: &str,
+        patience: Duration,
+        done: impl Fn(&BTreeMap<i32, Standing>) -> bool,
+    ) {
+        let watch = Stopwatch::start();
+        loop {
+            let standing = self.standing().await;
+            if done(&standing) {
+                return;
+            }
+            assert!(
+                watch.elapsed() < patience,
+                "not in {patience:?}: {what}; the ledger says {standing:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until every record before `ends` is counted and nothing waits for its other half.
+    pub async fn until_drained(&self, ends: &BTreeMap<i32, u64>, patience: Duration) {
+        self.until("every partition counted and drained", patience, |standing| {
+            ends.iter().all(|(partition, end)| {
+                *end == 0
+                    || standing
+                        .get(partition)
+                        .is_some_and(|at| at.last == *end && at.from == *end)
+            })
+        })
+        .await;
+    }
+
+    /// The ledger of every partition is one unbroken run of ranges from 0 to its end, no range twice.
+    pub async fn assert_ledger_is_whole(&self, ends: &BTreeMap<i32, u64>) {
+        let query = "SELECT `partition`, first, last, drain FROM {db}.flushes ORDER BY `partition`, last, first, drain";
+        let mut reached: BTreeMap<i32, u64> = ends.keys().map(|at| (*at, 0)).collect();
+        let mut before = Vec::new();
+        for row in self.rows(query).await {
+            assert_ne!(row, before, "a range stands in the ledger twice");
+            let partition: i32 = row[0].parse().unwrap();
+            let [first, last] = [1, 2].map(|column: usize| row[column].parse::<u64>().unwrap());
+            let reached = reached.get_mut(&partition).unwrap();
+            assert_eq!(first, *reached, "a hole or an overlap: {row:?} after {before:?}");
+            assert!(last > first || row[3] == "true", "an empty range: {row:?}");
+            *reached = last;
+            before = row;
+        }
+        assert_eq!(reached, *ends);
+    }
+
+    /// Waits until every tick that the ledger allows is judged and what follows from it is published.
+    pub async fn until_judged(&self) {
+        let watermark = "SELECT intDiv(min(clock), 60000000000) FROM (SELECT max(resume_clock) AS clock FROM {db}.flushes \
+                         GROUP BY `partition`)";
+        let minutes = self.number(watermark).await;
+        let tick = (minutes - LATENESS_MINUTES) / 5 * 5 * 60_000;
+        let watch = Stopwatch::start();
+        loop {
+            let newest = "SELECT max(tick) FROM {db}.detections";
+            let newest = self.number(newest).await;
+            if newest >= tick {
+                assert_eq!(newest, tick);
+                // Published within the second; what is missing then is found missing.
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                return;
+            }
+            assert!(
+                watch.elapsed() < Duration::from_mins(1),
+                "tick {tick} is not judged, only {newest}"
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
