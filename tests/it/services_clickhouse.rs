@@ -129,7 +129,9 @@ pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
             })
             .collect();
         lines.extend((0..batch.num_rows()).map(|row| {
-            let cells = columns.iter().map(|(name, shown)| format!("{name}={}", shown.value(row)));
+            let cells = columns
+                .iter()
+                .map(|(name, shown)| format!("{name}={}", shown.value(row)));
             cells.collect::<Vec<_>>().join(" ")
         }));
     }

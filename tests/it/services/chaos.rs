@@ -50,9 +50,11 @@ fn traffic(seed: u64, events: u64, portions: usize) -> Vec<Vec<Line>> {
         let event = serde_json::from_slice::<serde_json::Value>(&line).ok();
         let id = event.and_then(|event| event["id"].as_str().map(str::to_owned));
         let key = id.unwrap_or_default();
-        let hash = key.bytes().fold(lines.len() * usize::from(key.is_empty()), |hash, byte| {
-            hash.wrapping_mul(31) + usize::from(byte)
-        });
+        let hash = key
+            .bytes()
+            .fold(lines.len() * usize::from(key.is_empty()), |hash, byte| {
+                hash.wrapping_mul(31) + usize::from(byte)
+            });
         let partition = i32::try_from(hash % 4).unwrap();
         lines.push((partition, key, line));
         text.clear();
@@ -62,7 +64,9 @@ fn traffic(seed: u64, events: u64, portions: usize) -> Vec<Vec<Line>> {
 }
 
 fn produce(services: &Services, topic: &str, lines: &[Line]) {
-    let records = lines.iter().map(|(at, key, line)| (*at, key.as_str(), line.as_slice()));
+    let records = lines
+        .iter()
+        .map(|(at, key, line)| (*at, key.as_str(), line.as_slice()));
     services.produce(topic, records);
 }
 
@@ -174,7 +178,9 @@ impl<'a> Disturbed<'a> {
         for (kind, times) in asked {
             let active = shown["active"].as_array().unwrap().iter();
             let mut mine = active.filter(|wish| wish["kind"] == *kind && wish["match"] == target);
-            let left = mine.next().map_or(0, |wish| wish["times"].as_u64().unwrap());
+            let left = mine
+                .next()
+                .map_or(0, |wish| wish["times"].as_u64().unwrap());
             self.struck.faults.insert((*kind).to_owned(), times - left);
         }
     }
@@ -188,7 +194,11 @@ impl<'a> Disturbed<'a> {
 
     fn stop(mut self, politely: bool) -> Struck {
         for replica in self.replicas.into_iter().flatten() {
-            let log = if politely { replica.stop() } else { replica.kill() };
+            let log = if politely {
+                replica.stop()
+            } else {
+                replica.kill()
+            };
             self.struck.read(&log);
         }
         self.struck
@@ -270,12 +280,19 @@ async fn fifty_kills_and_every_fault_of_the_sink_change_nothing() {
     disturbed.calm();
     eprintln!("50 kills in {:.0} s", watch.elapsed().as_secs_f64());
     let ends = services.ends(&topic, PARTITIONS);
-    deployment.until_drained(&ends, Duration::from_mins(3)).await;
+    deployment
+        .until_drained(&ends, Duration::from_mins(3))
+        .await;
     deployment.until_judged().await;
     // The last of the stalled inserts has run, long after somebody else repeated it.
     let left = Duration::from_secs(stall_seconds() + 2).saturating_sub(stall.unwrap().elapsed());
     tokio::time::sleep(left).await;
-    let asked = [("before", FAULTS), ("middle", FAULTS), ("after", FAULTS), ("stall", STALLED)];
+    let asked = [
+        ("before", FAULTS),
+        ("middle", FAULTS),
+        ("after", FAULTS),
+        ("stall", STALLED),
+    ];
     disturbed.count_faults(&asked).await;
     let struck = disturbed.stop(true);
     eprintln!("chaos: {struck:?}, {:.0} s", watch.elapsed().as_secs_f64());
@@ -293,11 +310,20 @@ async fn fifty_kills_and_every_fault_of_the_sink_change_nothing() {
     }
     let expected = dead_letters(&services, &calm);
     assert_eq!(dead_letters(&services, &deployment), expected);
-    assert!(!expected.is_empty(), "no dead letters, so nothing was shown");
+    assert!(
+        !expected.is_empty(),
+        "no dead letters, so nothing was shown"
+    );
     // Or nothing was shown at all.
     assert_eq!(struck.kills, KILLS);
-    assert!(struck.joins >= 5 && struck.leaves == struck.joins, "{struck:?}");
-    assert!(struck.repeated >= 10, "too few kills fell into a flush: {struck:?}");
+    assert!(
+        struck.joins >= 5 && struck.leaves == struck.joins,
+        "{struck:?}"
+    );
+    assert!(
+        struck.repeated >= 10,
+        "too few kills fell into a flush: {struck:?}"
+    );
     assert!(struck.faults.values().all(|count| *count > 0), "{struck:?}");
     eprintln!("compared after {:.0} s", watch.elapsed().as_secs_f64());
 }
@@ -317,7 +343,10 @@ async fn the_same_kills_and_faults_are_too_much_for_the_naive_way() {
     let deployment = Deployment::new(&services, &topic, options());
     let launch_for = |deployment: &Deployment| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["the_same_kills_and_faults_are_too_much_for_the_naive_way", "--nocapture"]);
+        command.args([
+            "the_same_kills_and_faults_are_too_much_for_the_naive_way",
+            "--nocapture",
+        ]);
         command.env(NAIVE, deployment.file());
         Replica::start(command)
     };

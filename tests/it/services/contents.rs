@@ -38,9 +38,17 @@ pub fn differences(expected: &Tables, found: &Tables) -> Vec<String> {
     for (name, rows) in expected {
         let (expected, found): (BTreeSet<&String>, BTreeSet<&String>) =
             (rows.iter().collect(), found[name].iter().collect());
-        assert_eq!(expected.len(), rows.len(), "{name}: merged rows are distinct");
-        let missing = expected.difference(&found).map(|row| format!("{name}: - {row}"));
-        let added = found.difference(&expected).map(|row| format!("{name}: + {row}"));
+        assert_eq!(
+            expected.len(),
+            rows.len(),
+            "{name}: merged rows are distinct"
+        );
+        let missing = expected
+            .difference(&found)
+            .map(|row| format!("{name}: - {row}"));
+        let added = found
+            .difference(&expected)
+            .map(|row| format!("{name}: + {row}"));
         differences.extend(missing.take(3).chain(added.take(3)));
         if rows.len() != found.len() {
             differences.push(format!("{name}: {} rows, not {}", found.len(), rows.len()));
@@ -71,7 +79,10 @@ pub fn topic(services: &Services, name: &str) -> Vec<(String, serde_json::Value)
     let (mut records, mut ended) = (Vec::new(), BTreeSet::new());
     let watch = Stopwatch::start();
     while ended.len() < partitions.len() {
-        assert!(watch.elapsed() < patience, "{name} cannot be read to its end");
+        assert!(
+            watch.elapsed() < patience,
+            "{name} cannot be read to its end"
+        );
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(record)) => {
                 let key = String::from_utf8(record.key().unwrap_or_default().to_vec());
@@ -95,7 +106,9 @@ pub fn holding(services: &Services, deployment: &Deployment, name: &str) -> BTre
     for (_, event) in topic(services, &format!("{}{name}", deployment.prefix)) {
         assert!(ids.insert(event["id"].to_string()), "twice: {event}");
         let what = event.pointer("/data/label");
-        let what = what.or(event.pointer("/data/finding_info/types/0")).unwrap();
+        let what = what
+            .or(event.pointer("/data/finding_info/types/0"))
+            .unwrap();
         let subject = [event["subject"].to_string(), what.to_string()];
         let kind = event["type"].as_str().unwrap();
         let changed = if kind.ends_with(".applied") || kind.ends_with(".opened") {

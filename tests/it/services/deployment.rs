@@ -8,6 +8,8 @@ use std::time::Duration;
 use gatewatch::clock::Stopwatch;
 use gatewatch::store::clickhouse::Settings;
 use gatewatch::traffic::Scenario;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 use super::replica::Replica;
@@ -65,12 +67,11 @@ impl Deployment {
     /// Writes the pipeline file and what it names; nothing is started.
     pub fn new(services: &Services, topic: &str, options: Options) -> Self {
         let (kafka, url) = (services.kafka.as_str(), services.clickhouse.as_str());
-        Self::reached_by(services, (kafka, url), topic, options)
+        Self::reached_by((kafka, url), topic, options)
     }
 
     /// The same through other addresses: (brokers, URL of ClickHouse).
     pub fn reached_by(
-        services: &Services,
         (kafka, url): (&str, &str),
         topic: &str,
         options: Options,
@@ -200,14 +201,18 @@ impl Deployment {
 
     /// Waits until every record before `ends` is counted and nothing waits for its other half.
     pub async fn until_drained(&self, ends: &BTreeMap<i32, u64>, patience: Duration) {
-        self.until("every partition counted and drained", patience, |standing| {
-            ends.iter().all(|(partition, end)| {
-                *end == 0
-                    || standing
-                        .get(partition)
-                        .is_some_and(|at| at.last == *end && at.from == *end)
-            })
-        })
+        self.until(
+            "every partition counted and drained",
+            patience,
+            |standing| {
+                ends.iter().all(|(partition, end)| {
+                    *end == 0
+                        || standing
+                            .get(partition)
+                            .is_some_and(|at| at.last == *end && at.from == *end)
+                })
+            },
+        )
         .await;
     }
 
@@ -221,7 +226,10 @@ impl Deployment {
             let partition: i32 = row[0].parse().unwrap();
             let [first, last] = [1, 2].map(|column: usize| row[column].parse::<u64>().unwrap());
             let reached = reached.get_mut(&partition).unwrap();
-            assert_eq!(first, *reached, "a hole or an overlap: {row:?} after {before:?}");
+            assert_eq!(
+                first, *reached,
+                "a hole or an overlap: {row:?} after {before:?}"
+            );
             assert!(last > first || row[3] == "true", "an empty range: {row:?}");
             *reached = last;
             before = row;
@@ -250,6 +258,42 @@ impl Deployment {
                 "tick {tick} is not judged, only {newest}"
             );
             tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The committed offset of a partition and what travels with it; (0, "") when there is none.
+    pub fn committed(&self, services: &Services, partition: i32) -> (u64, String) {
+        let consumer: BaseConsumer = services
+            .config()
+            .set("group.id", &self.group)
+            .create()
+            .unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        let list = consumer
+            .committed_offsets(list, Duration::from_secs(20))
+            .unwrap();
+        let element = list.find_partition(&self.topic, partition).unwrap();
+        match element.offset() {
+            Offset::Offset(offset) => (offset.unsigned_abs(), element.metadata().to_owned()),
+            _ => (0, String::new()),
+        }
+    }
+
+    /// Waits until a flush of the partition is about to be written: the offset after it.
+    pub async fn intent(&self, services: &Services, partition: i32) -> u64 {
+        let watch = Stopwatch::start();
+        loop {
+            let (_, metadata) = self.committed(services, partition);
+            let mark: serde_json::Value = serde_json::from_str(&metadata).unwrap_or_default();
+            if let Some(end) = mark["end"].as_u64() {
+                return end;
+            }
+            assert!(
+                watch.elapsed() < Duration::from_mins(1),
+                "no intent, only {metadata:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

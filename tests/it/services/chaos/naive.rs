@@ -82,7 +82,13 @@ pub async fn work(file: &Path) {
     }
 }
 
-fn open(settings: &Settings, judge: &Judge, topics: &[&str], number: i32, offset: u64) -> Partition {
+fn open(
+    settings: &Settings,
+    judge: &Judge,
+    topics: &[&str],
+    number: i32,
+    offset: u64,
+) -> Partition {
     let nothing = JoinState {
         from: offset,
         clock: None,
@@ -90,16 +96,22 @@ fn open(settings: &Settings, judge: &Judge, topics: &[&str], number: i32, offset
     };
     let (adapter, limits) = (settings.source.adapter, settings.limits);
     let judge_here = judge.clone();
-    let stream = Stream::new(adapter, limits, settings.correlate, judge_here, &nothing, offset);
+    let stream = Stream::new(
+        adapter,
+        limits,
+        settings.correlate,
+        judge_here,
+        &nothing,
+        offset,
+    );
     Partition::new(stream, judge, (topics[0], number), offset, false)
 }
 
 /// Inserts what there is, under a new token with every try, until one is answered.
-async fn insert(
-    store: &gatewatch::store::clickhouse::Settings,
-    partition: &mut Partition,
-) {
-    let sums = window::sum(partition.take().unwrap().batches).await.unwrap();
+async fn insert(store: &gatewatch::store::clickhouse::Settings, partition: &mut Partition) {
+    let sums = window::sum(partition.take().unwrap().batches)
+        .await
+        .unwrap();
     loop {
         let first = random_number();
         let range = FlushRange {
