@@ -25,6 +25,8 @@
 //! 7. [`detect`] judges sliding sums of the last 24 hours at every tick of event time: labels and insights.
 //! 8. [`publish`] forms events with deterministic ids and appends them to topics.
 //!
+//! [`telemetry`] holds what the program says about itself, [`api`] serves it to probes and scrapers.
+//!
 //! [`pipeline`] is the only place that knows this order. [`posture`] turns merged sums into the figures of a report.
 //! [`config`] reads pipeline files, [`cli`] is the command, [`traffic`] makes synthetic traffic with known truth.
 //!

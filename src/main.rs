@@ -32,6 +32,8 @@ enum Command {
     Explain(cli::explain::Args),
     Generate(cli::generate::Args),
     Migrate(cli::migrate::Args),
+    Repair(cli::repair::Args),
+    Blocklist(cli::blocklist::Args),
 }
 
 /// Bad configuration or usage (sysexits.h, `EX_USAGE`).
@@ -86,6 +88,8 @@ fn main() -> ExitCode {
         Command::Explain(args) => cli::explain::run(args),
         Command::Generate(args) => cli::generate::run(args),
         Command::Migrate(args) => cli::migrate::run(args),
+        Command::Repair(args) => cli::repair::run(args),
+        Command::Blocklist(args) => cli::blocklist::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! What the program says about itself: metrics in the text format of OpenMetrics 1.0, and whether it is ready.
+//! What the program says about itself: metrics in the text format of `OpenMetrics` 1.0, and whether it is ready.
 //!
 //! Enters: plain numbers. Leaves: text. Every metric name is a constant here, and no label takes a value that input
 //! chooses: topics and partitions are configured, reasons and stages are closed lists. Layer 0: nothing of ours is
@@ -20,7 +20,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 pub use health::{Health, Part};
 
-/// Content type of [`Metrics::encode`] (OpenMetrics 1.0, "Overall Structure").
+/// Content type of [`Metrics::encode`] (`OpenMetrics` 1.0, "Overall Structure").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Names of metrics; the text format adds `_total` to counters.

@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS ${database}.flushes${local} ${on_cluster}
     drain Bool,
     resume_from UInt64,
     resume_clock Nullable(Int64),
+    stream_clock Nullable(Int64),
     closed Array(UInt64),
     minutes Array(DateTime('UTC')),
     all_minutes Bool,

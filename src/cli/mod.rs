@@ -1,10 +1,12 @@
 //! One file per subcommand, thin: parse, call, print.
 
+pub mod blocklist;
 pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod generate;
 pub mod migrate;
+pub mod repair;
 pub mod report;
 pub mod run;
 pub mod table;

@@ -23,7 +23,7 @@ pub fn posture(endpoints: &[Endpoint], as_of: Option<EventTime>, range: &str) ->
 }
 
 /// Lines around the table and under its heading; none between the rows, so that many endpoints fit a screen.
-const STYLE: TableStyle = TableStyle::new()
+pub(super) const STYLE: TableStyle = TableStyle::new()
     .top_border(LineStyle::none().fill('─').junction('─'))
     .header_separator(LineStyle::none().fill('─').junction('─'))
     .bottom_border(LineStyle::none().fill('─').junction('─'));

@@ -7,6 +7,8 @@ mod reader;
 mod resolve;
 mod zones;
 
+pub(crate) use reader::parse_duration;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;

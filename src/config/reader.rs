@@ -417,7 +417,7 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
 }
 
 /// `"30s"` → 30 seconds.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text)?;
     let millis = match unit {
         "ms" => 1,

@@ -89,8 +89,6 @@ pub async fn run(
 ) -> Result<Summary, Fault> {
     let token = source.token.as_deref();
     let listening = http::listen(source.listen, token, &telemetry.metrics).await?;
-    let address = listening.0.address();
-    tracing::info!("taking events at http://{address}/events");
     take(listening, settings, judge, store, stop, telemetry, progress).await
 }
 
@@ -125,6 +123,7 @@ async fn take(
     };
     spawn("judge", move || grouping.run())?;
     telemetry.health.ready(Part::Pipeline);
+    tracing::info!("taking events at http://{}/events", server.address());
 
     let stopper = server.stopper();
     let (asked, health) = (Arc::clone(stop), telemetry.health.clone());
@@ -269,7 +268,7 @@ impl Grouping {
                 receipt.accepted += 1;
             }
             offset = end;
-            if self.partition.full()
+            if self.partition.full(1)
                 && let Some(fault) = self.cut()?
             {
                 return Ok(Some(fault));

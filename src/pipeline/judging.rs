@@ -125,7 +125,7 @@ impl Judging {
                 let payload = chunk.bytes.get(line.start..line.start + line.len);
                 partition.apply(payload.unwrap_or_default(), line.offset, line.end, None);
             }
-            if partition.full() {
+            if partition.full(1) {
                 self.flush(partition, read)?;
                 flushed = true;
             }

@@ -176,14 +176,16 @@ impl Partition {
         self.stream.drain(&mut self.rows);
     }
 
-    /// Whether the flush has reached one of its bounds.
+    /// Whether the flush has reached its share of one of the bounds; `partitions` of this process share them, and no
+    /// share is smaller than a sixteenth: tiny flushes would cost more than they save.
     #[must_use]
-    pub fn full(&self) -> bool {
-        self.rows.builder.len() >= FLUSH_EXCHANGES
-            || self.rows.builder.rows() >= FLUSH_ROWS
-            || self.rows.rejected.len() >= FLUSH_REJECTS
-            || self.rows.rejected_bytes >= FLUSH_REJECTED_BYTES
-            || self.stream.counts.records >= FLUSH_RECORDS
+    pub fn full(&self, partitions: usize) -> bool {
+        let share = partitions.clamp(1, 16);
+        self.rows.builder.len() >= FLUSH_EXCHANGES / share
+            || self.rows.builder.rows() >= FLUSH_ROWS / share
+            || self.rows.rejected.len() >= FLUSH_REJECTS / share
+            || self.rows.rejected_bytes >= FLUSH_REJECTED_BYTES / share
+            || self.stream.counts.records >= FLUSH_RECORDS / share as u64
     }
 
     /// Whether there is nothing to store since the last flush.

@@ -173,6 +173,16 @@ pub async fn run(
             return service::run(Arc::clone(settings), edges, &key, stop, telemetry, progress)
                 .await;
         }
+        (
+            SourceKind::Http(source),
+            StoreSettings::ClickHouse(store),
+            PublishSettings::Kafka(publish),
+        ) => {
+            let key = settings.hash_key.clone().unwrap_or_default();
+            let edges = (source, store.as_ref(), publish);
+            return service::run_http(Arc::clone(settings), edges, &key, stop, telemetry, progress)
+                .await;
+        }
         // `config` refuses every other arrangement.
         _ => return Err(Fault::Stage("configuration")),
     };

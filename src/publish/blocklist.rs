@@ -24,7 +24,7 @@
 //! last two members are there when the entity is listed afterwards because of it. It stands in the log of proposals because
 //! that is kept for a time only: a refusal has no key of its own in a compacted topic.
 //!
-//! **Entry** (topic `blocklist`, key `zone/kind/entity`): a CloudEvent of type `gatewatch.blocklist.listed`, whose `data`
+//! **Entry** (topic `blocklist`, key `zone/kind/entity`): an event of type `gatewatch.blocklist.listed`, whose `data`
 //! is `{zone, kind, entity, action, simulated, reason, rule?, evidence, samples, created_at, updated_at, expires_at,
 //! revision, sequence}`; `action` is always `block`. A tombstone ends it. Header `gatewatch-outcome` says why the record
 //! was written (`added`, `extended`, `withdrawn`, `expired`, `configuration`), header `gatewatch-proposal` for which

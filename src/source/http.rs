@@ -42,8 +42,8 @@ const LEAST: usize = 1 << 20;
 const UNIT: usize = 1 << 10;
 /// Connections at a time, twice the number of batches that may wait: the others learn quickly that they must.
 const CONNECTIONS: usize = 2 * BUDGET / LEAST;
-/// Time for the batches that were begun when the source stops.
-const GRACE: Duration = Duration::from_secs(90);
+/// Time for the batches that were begun when the source stops; those that are cut off were not answered.
+const GRACE: Duration = Duration::from_secs(20);
 /// Refused lines that an answer lists.
 pub const MAX_LISTED: usize = 100;
 

@@ -89,3 +89,5 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         RDKafkaLogLevel::Debug => tracing::debug!(target: "kafka", "{facility}: {message}"),
     }
 }
+
+impl rdkafka::consumer::ConsumerContext for Logged {}

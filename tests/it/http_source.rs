@@ -18,12 +18,18 @@ struct Service {
     api: String,
 }
 
+impl Drop for Service {
+    /// A test that fails leaves nothing running.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Service {
     fn start(pipeline: &Path) -> Self {
         let mut command = command(&["run", pipeline.to_str().unwrap()]);
-        command
-            .env("EVENTS_TOKEN", "to be shown")
-            .stderr(Stdio::piped());
+        command.stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let (mut events, mut api, mut seen) = (None, None, String::new());
@@ -87,13 +93,14 @@ fn over_http(from: &Path, folder: &Path) -> PathBuf {
         }
     }
     let text = fs::read_to_string(from).unwrap();
-    let file = "path = \"traffic.ndjson\"";
+    let file = "kind = \"file\"\npath = \"traffic.ndjson\"";
     assert!(
         text.contains(file) && !text.contains("[limits]") && !text.contains("[api]"),
         "{text}"
     );
-    let source = "kind = \"http\"\nlisten = \"127.0.0.1:0\"\ntoken = { env = \"EVENTS_TOKEN\" }";
+    let source = "kind = \"http\"\nlisten = \"127.0.0.1:0\"\ntoken = { file = \"events.token\" }";
     let more = "[limits]\nfuture = \"36500d\"\n[window]\nflush_every = \"50ms\"\n[api]\nlisten = \"127.0.0.1:0\"\n";
+    fs::write(folder.join("events.token"), "to be shown\n").unwrap();
     let pipeline = folder.join("pipeline.toml");
     fs::write(&pipeline, format!("{}\n{more}", text.replace(file, source))).unwrap();
     pipeline

@@ -28,6 +28,7 @@ import threading
 import time
 import urllib.parse
 import uuid
+import zlib
 
 from chdb.session import Session
 
@@ -291,6 +292,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.control()
         if self.server.faults.pick("", {"down"}):
             raise Hung
+        if address.path != "/" or (self.command in ("GET", "HEAD") and not address.query):
+            self.read_body()  # what is left on the connection would pass for the next request
         if address.path in ("/ping", "/replicas_status") or (
             self.command in ("GET", "HEAD") and address.path == "/" and not address.query
         ):
@@ -323,12 +326,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def query(self, members, sql):
         faults = self.server.faults
-        self.authenticate(dict(members))
         # A fault that cuts the body must strike before the body is read, so it can only be matched by the address.
         if sql and faults.pick(sql, {"middle"}):
             self.read_body(half=True)
             raise Hung
         body = self.read_body()
+        self.authenticate(dict(members))
         kind = self.headers.get("Content-Type", "")
         if kind.startswith("multipart/form-data"):
             fields, body = form(kind, body)
@@ -411,7 +414,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if half or encoding in ("", "identity"):
             return body
         if encoding == "gzip":
-            return gzip.decompress(body)
+            try:
+                return gzip.decompress(body)
+            except (OSError, EOFError, zlib.error) as error:
+                raise refusal(354, "ZLIB_INFLATE_FAILED", f"inflate failed: {error}") from None
         raise refusal(48, "NOT_IMPLEMENTED", f"Content-Encoding {encoding} is not part of this front")
 
     def control(self):

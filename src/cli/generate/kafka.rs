@@ -46,20 +46,21 @@ pub(super) struct Target<'a> {
 #[derive(Debug, Default)]
 struct Deliveries {
     delivered: AtomicU64,
-    failed: Mutex<Option<KafkaError>>,
+    /// The first definite failure, in the words of the cluster.
+    failed: Mutex<Option<String>>,
 }
 
 impl Deliveries {
-    fn failure(&self) -> Option<KafkaError> {
+    fn failure(&self) -> Option<String> {
         self.failed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    fn fail(&self, error: KafkaError) {
+    fn fail(&self, words: String) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.get_or_insert(error);
+        failed.get_or_insert(words);
     }
 }
 
@@ -69,9 +70,9 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "kafka", "{error}: {reason}");
+        tracing::debug!(target: "kafka", "{error}: {reason}");
         if kafka::is_definite(&error) {
-            self.fail(error);
+            self.fail(reason.to_owned());
         }
     }
 }
@@ -84,7 +85,7 @@ impl ProducerContext for Deliveries {
             Ok(_) => {
                 self.delivered.fetch_add(1, Ordering::Relaxed);
             }
-            Err((error, _)) => self.fail(error.clone()),
+            Err((error, _)) => self.fail(error.to_string()),
         }
     }
 }
@@ -121,7 +122,7 @@ pub(super) fn produce(
         producer
             .context()
             .failure()
-            .map(|error| said(target, &error))
+            .map(|words| said(target, &words))
     };
     find_topic(&producer, target, &options)?;
 
@@ -140,7 +141,7 @@ pub(super) fn produce(
         }
         while let Err((error, back)) = producer.send(record) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                return Err(said(target, &error));
+                return Err(said(target, &error.to_string()));
             }
             producer.poll(LOOK);
             if let Some(error) = refused() {
@@ -175,9 +176,9 @@ pub(super) fn produce(
     Ok(delivered)
 }
 
-fn said(target: &Target<'_>, error: &KafkaError) -> anyhow::Error {
+fn said(target: &Target<'_>, words: &str) -> anyhow::Error {
     anyhow!(
-        "producing to {} at {} failed: {error}",
+        "producing to {} at {} failed: {words}",
         target.topic,
         target.brokers
     )
@@ -190,7 +191,9 @@ fn find_topic(
     options: &BTreeMap<String, String>,
 ) -> anyhow::Result<()> {
     let known = producer.client().fetch_metadata(None, REACH).map_err(|error| {
-        let cause = producer.context().failure().unwrap_or(error);
+        // What the cluster said about it, such as wrong credentials, waits in the queue of events.
+        producer.poll(LOOK);
+        let cause = producer.context().failure().unwrap_or_else(|| error.to_string());
         anyhow!(
             "cannot reach Kafka at {}: {cause}\n  hint: check --kafka, and --option security.protocol=… where the cluster asks for it",
             target.brokers

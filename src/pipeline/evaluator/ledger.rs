@@ -56,7 +56,7 @@ impl Ledger {
             if row.records == 0 {
                 continue;
             }
-            let Some(clock) = row.clock.map(|nanos| nanos.div_euclid(NANOS)) else {
+            let Some(clock) = row.greatest.map(|nanos| nanos.div_euclid(NANOS)) else {
                 continue;
             };
             let known = self.partitions.entry(at).or_insert(Partition {
@@ -113,7 +113,8 @@ mod tests {
                 drain: false,
             },
             from: last,
-            clock: Some(clock * NANOS),
+            clock: None,
+            greatest: Some(clock * NANOS),
             closed: Vec::new(),
             minutes: vec![clock / 60_000 * 60_000],
             all_minutes: false,

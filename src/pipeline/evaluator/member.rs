@@ -53,7 +53,8 @@ impl ClientContext for Seat {
 }
 
 impl ConsumerContext for Seat {
-    /// The partition comes paused: where to start is known only after the predecessor is fenced.
+    /// The partition comes paused, because where to start is known only after the predecessor is fenced; and with a
+    /// logical offset, which makes it seekable at once.
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -64,15 +65,18 @@ impl ConsumerContext for Seat {
         let outcome = if ours {
             partitions
                 .set_all_offsets(Offset::Beginning)
-                .and_then(|()| consumer.assign(partitions))
+                .and_then(|()| consumer.incremental_assign(partitions))
                 .and_then(|()| consumer.pause(partitions))
         } else {
-            consumer.unassign()
+            consumer.incremental_unassign(partitions)
         };
         if let Err(error) = outcome {
             tracing::warn!("a rebalance of the evaluators was not applied: {error}");
         }
-        self.take(ours && partitions.count() > 0);
+        // A rebalance that changes nothing here comes with an empty list.
+        if partitions.count() > 0 {
+            self.take(ours);
+        }
     }
 }
 
@@ -101,8 +105,8 @@ impl Member {
         let mut config = cluster.reader();
         config
             .set("group.id", group)
-            // One partition: there is nothing to keep while another one moves.
-            .set("partition.assignment.strategy", "range")
+            // Sticky: a node that joins does not take the seat from the one that has it.
+            .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", "6000")
             .set("heartbeat.interval.ms", "2000");
         for name in SHARED_OPTIONS {
@@ -114,7 +118,7 @@ impl Member {
         let error = |source| PublishError::Kafka {
             what: format!("joining the evaluators' group {group}"),
             brokers: cluster.brokers.clone(),
-            source,
+            source: Box::new(source),
         };
         let consumer: BaseConsumer<Seat> =
             config.create_with_context(Seat::default()).map_err(error)?;
@@ -191,9 +195,9 @@ impl Member {
     pub(super) fn start(&self, offset: u64) -> Result<(), PublishError> {
         let offset = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
         let start = || -> KafkaResult<()> {
+            self.consumer.seek(&self.topic, 0, offset, PATIENCE)?;
             let mut place = TopicPartitionList::new();
-            place.add_partition_offset(&self.topic, 0, offset)?;
-            self.consumer.assign(&place)?;
+            place.add_partition(&self.topic, 0);
             self.consumer.resume(&place)
         };
         start().map_err(|source| self.error("following proposals", source))
@@ -215,7 +219,7 @@ impl Member {
             None => PublishError::Kafka {
                 what: what.to_owned(),
                 brokers: self.cluster.brokers.clone(),
-                source,
+                source: Box::new(source),
             },
         }
     }

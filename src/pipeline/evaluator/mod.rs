@@ -165,7 +165,7 @@ pub enum EvaluatorError {
         /// What topic names start with.
         prefix: String,
         /// What the cluster says.
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
     /// ClickHouse.
     #[error(transparent)]
@@ -309,6 +309,3 @@ impl Pause {
         self.0 = Some((Stopwatch::start(), pause));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -120,7 +120,7 @@ impl<S: Sums> Desk<'_, S> {
                 group: self.plan.group.clone(),
                 brokers: self.plan.cluster.brokers.clone(),
                 prefix: self.plan.cluster.prefix.clone(),
-                source,
+                source: Box::new(source),
             }),
             other => Ended::Interrupted(other.to_string()),
         }
@@ -284,7 +284,8 @@ impl<'a, S: Sums> Term<'a, S> {
         let now = clock::now_millis();
         let mut messages = self.ended(Cause::Expired, now);
         let mut answered = false;
-        for Proposed { offset, record } in proposed {
+        let start = self.offset;
+        for Proposed { offset, record } in proposed.iter().filter(|one| one.offset >= start) {
             self.offset = offset + 1;
             let proposal = match wire::parse(&plan.pipeline, record) {
                 Ok(Entry::Proposal(proposal)) => proposal,
@@ -478,11 +479,11 @@ impl<'a, S: Sums> Term<'a, S> {
 fn entries(plan: &Plan) -> Result<Vec<crate::model::BlockEntry>, Ended> {
     let held = read_compacted(&plan.cluster, publish::BLOCK_LIST)?;
     let entries = held.iter().filter_map(|(key, record)| {
-        wire::read_entry(key, record)
-            .map_err(|problem| {
-                tracing::warn!("the block-list entry {key} is not readable: {problem}")
-            })
-            .ok()
+        let entry = wire::read_entry(key, record);
+        if let Err(problem) = &entry {
+            tracing::warn!("the block-list entry {key} is not readable: {problem}");
+        }
+        entry.ok()
     });
     Ok(entries.collect())
 }

@@ -9,14 +9,17 @@
 //! The task here only wires: it starts an owner for every assignment, ends it at the revocation, and ends the run at
 //! the first fault. Nothing coordinates nodes but Kafka's group and the ledger.
 
+mod edges;
+mod http;
 mod mark;
 mod owner;
+pub mod repair;
 mod resume;
 mod worker;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use datafusion::error::DataFusionError;
@@ -24,6 +27,9 @@ use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub(super) use self::http::run_http;
+
+use self::edges::Edges;
 use self::owner::Policy;
 use self::worker::{Pace, Work, Workers};
 use super::evaluator::{self, EvaluatorError, Plan};
@@ -31,17 +37,15 @@ use super::run::{Fault, Progress, Summary, spawn};
 use crate::clock::Stopwatch;
 use crate::config::{Gap, KafkaPublish, KafkaSource, Settings};
 use crate::enrich::{Judge, Shared};
-use crate::publish::kafka::{Cluster, Outbox, PublishError, ensure};
+use crate::publish::kafka::PublishError;
 use crate::source::kafka::{self as source, Event, Lag, Lease, Request, Requests, SourceError};
-use crate::store::clickhouse::{self, ClickHouse, StoreError};
-use crate::telemetry::{Part, Telemetry};
+use crate::store::clickhouse::{self, StoreError};
+use crate::telemetry::{Metrics, Part, Telemetry};
 
 /// How often the stop flag is looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// How long flushes under way may take once the service is told to stop.
 const GRACE: Duration = Duration::from_secs(20);
-/// Longest pause between two tries to reach a server at start.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why the service ended early. Everything in the ledger counts, and a restart goes on from there.
 #[derive(Debug, Error)]
@@ -101,6 +105,12 @@ pub enum ServiceFault {
         /// Committed offset.
         offset: u64,
     },
+    /// A decision while the service is at work.
+    #[error(
+        "the group {0} has members, so nothing was changed\n  hint: stop every `gatewatch run` of this pipeline, wait for their \
+         session timeout, and try again"
+    )]
+    Busy(String),
     /// An unfinished flush cannot be repeated safely any more.
     #[error(
         "{at}: the flush of records {first} to {end} was begun and not finished, and {blocks} blocks were written since; \
@@ -123,25 +133,10 @@ pub enum ServiceFault {
 
 /// What the owners of all partitions share.
 struct Service {
-    settings: Arc<Settings>,
+    edges: Edges,
     judge: Judge,
-    store: ClickHouse,
-    outbox: Outbox,
     workers: Workers,
     requests: Requests,
-    summary: Mutex<Summary>,
-    telemetry: Telemetry,
-}
-
-impl Service {
-    fn count(&self, add: impl FnOnce(&mut Summary)) {
-        add(&mut self.summary.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn lost(&self, records: u64) {
-        self.count(|summary| summary.lost += records);
-        self.telemetry.metrics.gap(records);
-    }
 }
 
 /// Runs the service until it is told to stop.
@@ -156,21 +151,10 @@ pub(super) async fn run(
     telemetry: &Telemetry,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
-    let open = async || ClickHouse::open(store, &settings.name).await;
-    let retry = StoreError::retry;
-    let Some(store) = reach(open, retry, (stop, telemetry), Part::Store).await? else {
+    let edges = Edges::connect(&settings, (store, publish), stop, telemetry).await?;
+    let Some(edges) = edges else {
         return Ok(Summary::default());
     };
-    let cluster = Cluster::from(publish);
-    let make = async || ensure(&cluster).await;
-    let retry = PublishError::retry;
-    let Some(made) = reach(make, retry, (stop, telemetry), Part::Publisher).await? else {
-        return Ok(Summary::default());
-    };
-    for topic in made {
-        tracing::info!("created the topic {topic}");
-    }
-    let outbox = Outbox::open(&cluster).map_err(ServiceFault::from)?;
     let shared = Arc::new(Shared::new(key));
     let judge = Judge::new(Arc::clone(&settings.policy), Arc::clone(&shared));
     let (faults_to, mut faults) = unbounded_channel();
@@ -203,24 +187,19 @@ pub(super) async fn run(
     })
     .map_err(ServiceFault::from)?;
     let service = Arc::new(Service {
-        settings,
+        edges,
         judge,
-        store,
-        outbox,
         workers,
         requests,
-        summary: Mutex::default(),
-        telemetry: telemetry.clone(),
     });
     let policy = Policy {
         start: consumer.start,
         on_gap: consumer.on_gap,
     };
     let counters = evaluator::Counters::default();
-    let (evaluating, mut evaluated) = evaluate(&service, &counters)?;
+    let (evaluating, mut evaluated) = evaluate(&service.edges, &counters)?;
     let mut wiring = Wiring {
-        counters,
-        ticks: 0,
+        meter: Meter::new(counters),
         service: Arc::clone(&service),
         policy,
         lag,
@@ -241,14 +220,33 @@ pub(super) async fn run(
     // Whoever takes over need not wait for a timeout: both groups are left in order.
     drop(tokio::time::timeout(GRACE, evaluated).await);
     leave(&mut events).await;
-    let mut summary = service
-        .summary
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let mut summary = service.edges.summary();
     summary.token_cache = shared.tokens.counts();
     summary.stopped = true;
     Ok(summary)
+}
+
+/// Brings what the evaluator counts into the metrics.
+struct Meter {
+    counters: evaluator::Counters,
+    ticks: u64,
+}
+
+impl Meter {
+    fn new(counters: evaluator::Counters) -> Self {
+        Self { counters, ticks: 0 }
+    }
+
+    fn measure(&mut self, metrics: &Metrics) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        metrics.evaluator(read(&self.counters.owner) > 0);
+        let ticks = read(&self.counters.ticks);
+        metrics.ticked(ticks - std::mem::replace(&mut self.ticks, ticks));
+        let watermark = self.counters.watermark.load(Ordering::Relaxed);
+        if watermark > 0 {
+            metrics.watermark(watermark);
+        }
+    }
 }
 
 /// How the evaluator's thread ends.
@@ -256,13 +254,13 @@ type Evaluated = tokio::sync::oneshot::Receiver<Result<(), Fault>>;
 
 /// Starts the evaluator's thread; setting the flag ends it. It goes on until the last flush of this process is stored.
 fn evaluate(
-    service: &Arc<Service>,
+    edges: &Edges,
     counters: &evaluator::Counters,
 ) -> Result<(Arc<AtomicBool>, Evaluated), Fault> {
-    let plan = Plan::of(&service.settings).ok_or(Fault::Stage("evaluating"))?;
+    let plan = Plan::of(&edges.settings).ok_or(Fault::Stage("evaluating"))?;
     let stop = Arc::new(AtomicBool::new(false));
     let (to, ended) = tokio::sync::oneshot::channel();
-    let (flag, store, counters) = (Arc::clone(&stop), service.store.clone(), counters.clone());
+    let (flag, store, counters) = (Arc::clone(&stop), edges.store.clone(), counters.clone());
     let runtime = tokio::runtime::Handle::current();
     spawn("evaluate", move || {
         let outcome = evaluator::run(&plan, &store, &runtime, &counters, &flag);
@@ -286,48 +284,12 @@ async fn leave(events: &mut UnboundedReceiver<Event>) {
     }
 }
 
-/// Does what needs a server, however long it takes to become reachable; `None` = told to stop meanwhile.
-async fn reach<T, E>(
-    attempt: impl AsyncFn() -> Result<T, E>,
-    retry: fn(&E) -> bool,
-    (stop, telemetry): (&AtomicBool, &Telemetry),
-    part: Part,
-) -> Result<Option<T>, ServiceFault>
-where
-    E: std::error::Error + Into<ServiceFault>,
-{
-    let mut pause = Duration::from_millis(250);
-    while !stop.load(Ordering::Relaxed) {
-        match attempt().await {
-            Ok(reached) => {
-                telemetry.health.ready(part);
-                return Ok(Some(reached));
-            }
-            Err(error) if retry(&error) => {
-                telemetry.health.waits(part, error.to_string());
-                tracing::warn!(
-                    "the {} is not reachable: {error}; trying again in {pause:?}",
-                    part.as_str()
-                );
-                let watch = Stopwatch::start();
-                while watch.elapsed() < pause && !stop.load(Ordering::Relaxed) {
-                    tokio::time::sleep(TICK).await;
-                }
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(None)
-}
-
 /// Starts and ends the owners of partitions.
 struct Wiring {
     service: Arc<Service>,
     policy: Policy,
     lag: Lag,
-    counters: evaluator::Counters,
-    ticks: u64,
+    meter: Meter,
     owners: JoinSet<Result<(), ServiceFault>>,
     running: HashMap<Lease, AbortHandle>,
 }
@@ -368,13 +330,7 @@ impl Wiring {
                 None = finished.recv() => return Ok(()),
                 () = tokio::time::sleep(TICK) => {}
             }
-            let exchanges = {
-                let summary = self.service.summary.lock();
-                summary
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .counts
-                    .exchanges
-            };
+            let exchanges = self.service.edges.summary().counts.exchanges;
             self.measure();
             progress(Progress {
                 exchanges,
@@ -395,15 +351,8 @@ impl Wiring {
 
     /// Says how far behind the partitions are.
     fn measure(&mut self) {
-        let metrics = &self.service.telemetry.metrics;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        metrics.evaluator(read(&self.counters.owner) > 0);
-        let ticks = read(&self.counters.ticks);
-        metrics.ticked(ticks - std::mem::replace(&mut self.ticks, ticks));
-        let watermark = self.counters.watermark.load(Ordering::Relaxed);
-        if watermark > 0 {
-            metrics.watermark(watermark);
-        }
+        let metrics = &self.service.edges.telemetry.metrics;
+        self.meter.measure(metrics);
         for lease in self.running.keys() {
             if let Some(records) = self.lag.of(&lease.at) {
                 metrics.lag(&lease.at.topic, lease.at.partition, records);
@@ -416,8 +365,8 @@ impl Wiring {
     fn follow(&mut self, event: Event) -> Result<(), Fault> {
         match event {
             Event::Assigned(assignment) => {
-                self.service.telemetry.metrics.rebalanced();
-                self.service.telemetry.health.ready(Part::Source);
+                self.service.edges.telemetry.metrics.rebalanced();
+                self.service.edges.telemetry.health.ready(Part::Source);
                 let lease = assignment.lease.clone();
                 let owner = owner::own(Arc::clone(&self.service), assignment, self.policy);
                 self.running.insert(lease, self.owners.spawn(owner));
@@ -427,7 +376,7 @@ impl Wiring {
                 if let Some(owner) = self.running.remove(&lease) {
                     owner.abort();
                 }
-                let metrics = &self.service.telemetry.metrics;
+                let metrics = &self.service.edges.telemetry.metrics;
                 metrics.forget(&lease.at.topic, lease.at.partition);
                 self.service
                     .workers

@@ -6,8 +6,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::TimestampMillisecondType;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::mark::{Intent, Mark};
@@ -16,18 +14,11 @@ use super::worker::{Cut, Opening, Work};
 use super::{Service, ServiceFault};
 use crate::clock::{self, Stopwatch};
 use crate::config::{Gap, Start};
-use crate::model::EventTime;
 use crate::pipeline::partition::Partition;
 use crate::pipeline::stream::Stream;
-use crate::publish;
-use crate::publish::kafka::Message;
 use crate::source::kafka::{Assignment, Lease, Refused, Request};
-use crate::store::clickhouse::{FlushRange, LedgerRow};
+use crate::store::clickhouse::FlushRange;
 use crate::telemetry::Stage;
-use crate::window;
-
-/// Most minutes that a ledger row lists; a flush that touches more asks the evaluator for a full read.
-const MOST_MINUTES: usize = 4_096;
 
 /// How partitions of a topic start and what happens to gaps.
 #[derive(Clone, Copy, Debug)]
@@ -44,14 +35,16 @@ pub(super) async fn own(
 ) -> Result<(), ServiceFault> {
     let lease = assignment.lease.clone();
     let at = &lease.at;
-    let ledger = service.store.ledger(&at.topic, at.partition).await?;
+    let ledger = service.edges.store.ledger(&at.topic, at.partition).await?;
     let found = resume(&assignment, ledger.as_ref(), policy.start, policy.on_gap)
         .map_err(|stuck| stuck_fault(&lease, &stuck))?;
     if let Some(note) = found.note {
         tracing::warn!("{at}: {note}");
     }
     if let Some(lost) = found.lost {
-        service.lost(lost.to - lost.from);
+        let records = lost.to - lost.from;
+        service.edges.count(|summary| summary.lost += records);
+        service.edges.telemetry.metrics.gap(records);
         tracing::warn!(
             "{at}: records {} to {} are gone before they were read; going on (on_gap = \"continue\")",
             lost.from,
@@ -76,7 +69,7 @@ pub(super) async fn own(
 
 /// Hands the partition to its judging thread and starts reading it.
 fn open(service: &Arc<Service>, lease: &Lease, found: Resume) -> UnboundedReceiver<Cut> {
-    let settings = &service.settings;
+    let settings = &service.edges.settings;
     let stream = Stream::new(
         settings.source.adapter,
         settings.limits,
@@ -153,6 +146,7 @@ async fn write(service: &Arc<Service>, lease: &Lease, cut: Cut) -> Result<(), En
         first,
         last,
         drain,
+        begun,
         before,
         flush,
     } = cut;
@@ -171,87 +165,23 @@ async fn write(service: &Arc<Service>, lease: &Lease, cut: Cut) -> Result<(), En
         intent: Some(Intent {
             end: last,
             drain,
-            at: clock::now_millis(),
+            // A repeated flush stays as old as it was first begun: that is what deduplication is measured against.
+            at: begun.unwrap_or_else(clock::now_millis),
         }),
     };
     let metadata = intent.encode().map_err(ServiceFault::Mark)?;
     service.requests.commit(lease, first, metadata).await?;
-    // 2. Rows.
-    let metrics = &service.telemetry.metrics;
-    let (counts, numbers) = (flush.counts, flush.numbers());
-    let watch = Stopwatch::start();
-    let sums = window::sum(flush.batches)
-        .await
-        .map_err(ServiceFault::Sum)?;
-    metrics.took(Stage::Sum, watch.elapsed());
-    let watch = Stopwatch::start();
-    let stored_at = clock::now_millis();
-    let blocks = service.store.write(&range, &sums, stored_at).await?;
-    metrics.took(Stage::Insert, watch.elapsed());
-    // 3. Publications of this flush: their keys make a repetition harmless.
-    let pipeline = &service.settings.name;
-    let letters: Vec<Message> = flush
-        .rejected
-        .iter()
-        .map(|letter| Message::dead_letter(pipeline, letter))
-        .collect();
-    let watch = Stopwatch::start();
-    service.outbox.write(&letters).await?;
-    metrics.published(publish::DEAD_LETTER, letters.len() as u64);
-    metrics.took(Stage::Publish, watch.elapsed());
-    let watch = Stopwatch::start();
-    // 4. Ledger: from here on the flush is done.
-    let (minutes, all_minutes) = minutes(sums.first());
-    let row = LedgerRow {
-        range,
-        from: flush.join.from,
-        clock: flush.clock.map(EventTime::nanos),
-        closed: flush.join.closed.clone(),
-        minutes,
-        all_minutes,
-        records: counts.records,
-        exchanges: counts.exchanges,
-        rejected: flush.rejected.len() as u64,
-        blocks,
-        stored_at,
-    };
-    service.store.record(&row).await?;
-    service.count(|summary| {
-        summary.flushes += 1;
-        summary.counts += counts;
-        summary.overflowed += numbers.operations_overflowed;
-        summary.entities_overflowed += numbers.entities_overflowed;
-        for (reason, count) in &numbers.rejected {
-            *summary.rejected.entry(*reason).or_default() += count;
-        }
-    });
-    metrics.flushed(&numbers);
-    metrics.rows(sums.iter().map(|rows| rows.num_rows() as u64).sum());
+    // 2 to 4. Rows, publications, ledger.
+    let metrics = &service.edges.telemetry.metrics;
     let (halves, bytes) = flush.open;
+    let after = service.edges.keep(range, flush).await?;
     metrics.join(&at.topic, at.partition, halves, bytes);
+    let watch = Stopwatch::start();
     // 5. Commit.
-    let metadata = Mark::done(&flush.join)
-        .encode()
-        .map_err(ServiceFault::Mark)?;
+    let metadata = Mark::done(&after).encode().map_err(ServiceFault::Mark)?;
     service.requests.commit(lease, last, metadata).await?;
     metrics.took(Stage::Commit, watch.elapsed());
     Ok(())
-}
-
-/// Minutes that a flush touched, and whether there are more than a row lists.
-fn minutes(endpoints: Option<&RecordBatch>) -> (Vec<i64>, bool) {
-    let times = endpoints.and_then(|rows| rows.column_by_name("window_start"));
-    let times = times.and_then(|column| column.as_primitive_opt::<TimestampMillisecondType>());
-    let mut minutes: Vec<i64> = times
-        .into_iter()
-        .flat_map(|times| times.values().to_vec())
-        .collect();
-    minutes.sort_unstable();
-    minutes.dedup();
-    if minutes.len() > MOST_MINUTES {
-        return (Vec::new(), true);
-    }
-    (minutes, false)
 }
 
 /// A repeated insert is recognised only while its token is remembered. Beyond half of that, nobody can tell what was
@@ -262,9 +192,12 @@ async fn within_deduplication(
     first: u64,
     intent: Intent,
 ) -> Result<(), ServiceFault> {
-    let window = service.store.deduplication_window();
-    let blocks = service.store.blocks_since(intent.at).await?;
-    if blocks > window / 2 {
+    let window = service.edges.store.deduplication_window();
+    let blocks = service.edges.store.blocks_since(intent.at).await?;
+    let age = u64::try_from(clock::now_millis().saturating_sub(intent.at)).unwrap_or_default();
+    let remembered = service.edges.store.remembered_for();
+    let outlived = remembered.is_some_and(|time| u128::from(age) > time.as_millis() / 2);
+    if blocks > window / 2 || outlived {
         return Err(ServiceFault::Outlived {
             at: lease.at.to_string(),
             first,

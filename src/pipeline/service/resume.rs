@@ -188,6 +188,7 @@ mod tests {
             },
             from,
             clock: None,
+            greatest: None,
             closed: vec![],
             minutes: vec![],
             all_minutes: false,

@@ -61,6 +61,8 @@ pub(super) struct Cut {
     pub(super) first: u64,
     pub(super) last: u64,
     pub(super) drain: bool,
+    /// When it was first begun, epoch milliseconds, where it is repeated.
+    pub(super) begun: Option<i64>,
     pub(super) before: JoinState,
     pub(super) flush: Flush,
 }
@@ -90,6 +92,7 @@ impl Workers {
             let worker = Worker {
                 pace,
                 interval: pace.flush_every,
+                partitions: 1,
                 lanes: HashMap::new(),
                 finishing: false,
                 done: None,
@@ -132,6 +135,8 @@ struct Worker {
     pace: Pace,
     /// Time between two flushes of one partition.
     interval: Duration,
+    /// Partitions of this process, which share its memory.
+    partitions: usize,
     lanes: HashMap<Lease, Lane>,
     /// The process is to end.
     finishing: bool,
@@ -171,19 +176,19 @@ impl Worker {
                         lane.since_record = Stopwatch::start();
                         lane.at_end = None;
                         lane.waiting.push_back(batch);
-                        lane.apply()?;
+                        lane.apply(self.partitions)?;
                     }
                 }
-                Ok(Work::Reached(lease, offset)) => {
+                Ok(Work::Reached(lease, offset)) if !self.finishing => {
                     if let Some(lane) = self.lanes.get_mut(&lease) {
                         lane.at_end = Some(offset);
-                        lane.apply()?;
+                        lane.apply(self.partitions)?;
                     }
                 }
                 Ok(Work::Stored(lease)) => {
                     if let Some(lane) = self.lanes.get_mut(&lease) {
                         lane.writing = false;
-                        lane.apply()?;
+                        lane.apply(self.partitions)?;
                     }
                 }
                 Ok(Work::Close(lease)) => {
@@ -191,19 +196,24 @@ impl Worker {
                 }
                 Ok(Work::Partitions(count)) => {
                     // About one block a second and table, whatever the number of partitions.
+                    self.partitions = count;
                     let count = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
                     let stretched = self.pace.flush_every.saturating_mul(count);
                     self.interval = stretched.min(LONGEST.max(self.pace.flush_every));
                 }
                 Ok(Work::Finish(done)) => {
                     for lane in self.lanes.values_mut() {
+                        // What was not applied is read again by the next owner. A flush that is being repeated and has
+                        // not all its records will not get them any more, so it must not be cut.
                         lane.waiting.clear();
+                        lane.done = 0;
+                        lane.at_end = None;
                     }
                     self.interval = Duration::ZERO;
                     self.finishing = true;
                     self.done = Some(done);
                 }
-                Ok(Work::Records(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Work::Records(_) | Work::Reached(..)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             for lane in self.lanes.values_mut() {
@@ -243,7 +253,7 @@ impl Lane {
     }
 
     /// Applies what waits, as far as the flushes allow.
-    fn apply(&mut self) -> Result<(), ArrowError> {
+    fn apply(&mut self, partitions: usize) -> Result<(), ArrowError> {
         while let Some(batch) = self.waiting.pop_front() {
             while let Some(record) = batch.records.get(self.done) {
                 if self
@@ -253,12 +263,12 @@ impl Lane {
                     self.read_to = record.offset;
                     self.finish_repeat()?;
                 }
-                if self.repeat.is_none() && self.partition.full() {
+                if self.repeat.is_none() && self.partition.full(partitions) {
                     if self.writing {
                         self.waiting.push_front(batch);
                         return Ok(());
                     }
-                    self.cut(None)?;
+                    self.cut(None, None)?;
                 }
                 let end = record.offset + 1;
                 let latest = record.timestamp.and_then(|arrived| {
@@ -284,7 +294,7 @@ impl Lane {
                 if intent.drain {
                     self.partition.drain();
                 }
-                self.cut(Some(intent))
+                self.cut(Some((intent.end, intent.drain)), Some(intent.at))
             }
             _ => Ok(()),
         }
@@ -303,8 +313,7 @@ impl Lane {
         {
             self.partition.drain();
             let end = self.partition.end();
-            let drain = true;
-            return self.cut(Some(Intent { end, drain, at: 0 }));
+            return self.cut(Some((end, true)), None);
         }
         if self.since_flush.elapsed() >= interval {
             self.cut_now()?;
@@ -316,16 +325,17 @@ impl Lane {
         if self.writing || self.repeat.is_some() || self.partition.idle() {
             return Ok(());
         }
-        self.cut(None)
+        self.cut(None, None)
     }
 
-    /// Takes the flush out; `exactly` = with this end.
-    fn cut(&mut self, exactly: Option<Intent>) -> Result<(), ArrowError> {
+    /// Takes the flush out; `exactly` = with this end, and whether it was drained. `begun` = it is a repetition.
+    fn cut(&mut self, exactly: Option<(u64, bool)>, begun: Option<i64>) -> Result<(), ArrowError> {
         let flush = self.partition.take()?;
         let cut = Cut {
             first: self.first,
-            last: exactly.map_or(flush.end, |intent| intent.end),
-            drain: exactly.is_some_and(|intent| intent.drain),
+            last: exactly.map_or(flush.end, |(end, _)| end),
+            drain: exactly.is_some_and(|(_, drain)| drain),
+            begun,
             before: std::mem::replace(&mut self.before, flush.join.clone()),
             flush,
         };

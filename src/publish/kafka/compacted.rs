@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Cluster, Heard, PublishError};
@@ -58,7 +59,7 @@ impl Log {
             .topics()
             .first()
             .into_iter()
-            .flat_map(|topic| topic.partitions().iter().map(|partition| partition.id()));
+            .flat_map(|topic| topic.partitions().iter().map(MetadataPartition::id));
         let starts: Vec<_> = partitions
             .map(|partition| (partition, Offset::Beginning))
             .collect();

@@ -113,7 +113,7 @@ pub enum PublishError {
         /// The cluster.
         brokers: String,
         /// What the client says.
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
     /// The cluster refuses, in its own words.
     #[error("{what} at {brokers}: {words}{}", hinted(.hint))]
@@ -161,7 +161,7 @@ impl PublishError {
         Self::Kafka {
             what: what.into(),
             brokers: cluster.brokers.clone(),
-            source,
+            source: Box::new(source),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Three things keep a second writer out. [`Writer::open`] raises the epoch of the transactional id, which ends an open
 //! transaction of whoever held it before and fences it. Every transaction carries the member and generation of the
-//! consumer that owns the proposals, so a member that lost them cannot commit. And readers use read_committed, so what
+//! consumer that owns the proposals, so a member that lost them cannot commit. And readers use `read_committed`, so what
 //! an ousted writer sent is never seen.
 
 use std::time::Duration;

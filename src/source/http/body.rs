@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
@@ -13,7 +13,7 @@ use super::MAX_BATCH;
 use super::problem::Problem;
 
 /// Longest time for a body.
-const BODY_TIME: Duration = Duration::from_secs(60);
+const BODY_TIME: Duration = Duration::from_mins(1);
 /// What is read and thrown away of a refused body at most, so that its sender sees the answer.
 const DISCARD: usize = 2 * MAX_BATCH;
 /// Longest time for that.
@@ -83,7 +83,7 @@ pub(super) async fn discard(body: &mut Body) {
     let receive = async {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            read += frame.data_ref().map_or(0, |part| part.len());
+            read += frame.data_ref().map_or(0, Bytes::len);
             if read > DISCARD {
                 return;
             }

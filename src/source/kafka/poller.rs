@@ -85,7 +85,7 @@ impl Poller {
             .set("statistics.interval.ms", "5000")
             .set("fetch.wait.max.ms", "100")
             // Bounds what librdkafka holds for each partition that is not being polled.
-            .set("queued.max.messages.kbytes", "16384");
+            .set("queued.max.messages.kbytes", "4096");
         for (name, value) in &settings.options {
             config.set(name, value);
         }

@@ -18,7 +18,7 @@ use crate::clock::Stopwatch;
 
 /// Columns of the ledger as plain numbers and texts.
 const LEDGER: &str = "toString(topic) AS topic, `partition`, first, last, toUInt64(drain) AS drained, resume_from, \
-     resume_clock, closed, arrayMap(minute -> toInt64(toUnixTimestamp(minute)) * 1000, minutes) AS minutes, \
+     resume_clock, stream_clock, closed, arrayMap(minute -> toInt64(toUnixTimestamp(minute)) * 1000, minutes) AS minutes, \
      toUInt64(all_minutes) AS every_minute, records, exchanges, rejected, blocks, \
      toUnixTimestamp64Milli(stored_at) AS stored";
 
@@ -226,6 +226,7 @@ fn time(millis: i64) -> String {
 fn ledger_batch(pipeline: &str, row: &LedgerRow) -> Result<RecordBatch, ArrowError> {
     let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
     let number = |number: u64| -> ArrayRef { Arc::new(UInt64Array::from(vec![number])) };
+    let clock = |nanos: Option<i64>| -> ArrayRef { Arc::new(Int64Array::from(vec![nanos])) };
     let flag = |flag: bool| -> ArrayRef { Arc::new(BooleanArray::from(vec![flag])) };
     let mut closed = ListBuilder::new(UInt64Builder::new());
     closed.append_value(row.closed.iter().copied().map(Some));
@@ -246,11 +247,8 @@ fn ledger_batch(pipeline: &str, row: &LedgerRow) -> Result<RecordBatch, ArrowErr
         ("last", number(row.range.last), false),
         ("drain", flag(row.range.drain), false),
         ("resume_from", number(row.from), false),
-        (
-            "resume_clock",
-            Arc::new(Int64Array::from(vec![row.clock])),
-            true,
-        ),
+        ("resume_clock", clock(row.clock), true),
+        ("stream_clock", clock(row.greatest), true),
         ("closed", Arc::new(closed.finish()), false),
         ("minutes", Arc::new(minutes.finish()), false),
         ("all_minutes", flag(row.all_minutes), false),
@@ -292,9 +290,13 @@ fn read_ledger(batch: &RecordBatch) -> Result<Vec<LedgerRow>, ArrowError> {
         "blocks",
     ]
     .map(|name| unsigned(batch, name));
-    let clocks = column(batch, "resume_clock")?
-        .as_primitive_opt::<Int64Type>()
-        .ok_or_else(|| not_ours("resume_clock"))?;
+    let clocks = |name: &str| -> Result<_, ArrowError> {
+        let clocks = column(batch, name)?
+            .as_primitive_opt::<Int64Type>()
+            .cloned();
+        clocks.ok_or_else(|| not_ours(name))
+    };
+    let (resume, greatest) = (clocks("resume_clock")?, clocks("stream_clock")?);
     let (closed, minutes) = (nested("closed")?, nested("minutes")?);
     let stored_at = signed(batch, "stored")?;
     let numbers = [
@@ -338,7 +340,8 @@ fn read_ledger(batch: &RecordBatch) -> Result<Vec<LedgerRow>, ArrowError> {
                 drain: drain == 1,
             },
             from,
-            clock: (!clocks.is_null(row)).then(|| clocks.value(row)),
+            clock: (!resume.is_null(row)).then(|| resume.value(row)),
+            greatest: (!greatest.is_null(row)).then(|| greatest.value(row)),
             closed: closed
                 .as_primitive_opt::<UInt64Type>()
                 .map(|values| values.values().to_vec())

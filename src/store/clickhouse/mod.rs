@@ -106,6 +106,8 @@ pub struct LedgerRow {
     pub from: u64,
     /// Join state after it: the stream clock just before `from`, epoch nanoseconds.
     pub clock: Option<i64>,
+    /// Stream clock after it, epoch nanoseconds: what the evaluator's watermark follows.
+    pub greatest: Option<i64>,
     /// Join state after it: offsets at or after `from` whose exchanges are already counted.
     pub closed: Vec<u64>,
     /// Minutes of `endpoint_windows` with rows of this flush, epoch milliseconds.
@@ -144,6 +146,7 @@ pub struct ClickHouse {
     window: u64,
     /// Seconds that the ledger reaches back.
     kept_ledger: u64,
+    replicated: bool,
 }
 
 impl fmt::Debug for ClickHouse {
@@ -203,6 +206,7 @@ impl ClickHouse {
             pipeline: pipeline.into(),
             window,
             kept_ledger: schema::kept_ledger(settings).as_secs(),
+            replicated: settings.replicated,
         }
     }
 
@@ -262,6 +266,13 @@ impl ClickHouse {
     #[must_use]
     pub fn deduplication_window(&self) -> u64 {
         self.window
+    }
+
+    /// How long a replicated table remembers them whatever their number; plain tables only count.
+    #[must_use]
+    pub fn remembered_for(&self) -> Option<Duration> {
+        self.replicated
+            .then_some(Duration::from_secs(schema::WINDOW_SECONDS))
     }
 
     /// Inserts one block, again and again with the same bytes.

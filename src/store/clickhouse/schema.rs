@@ -43,7 +43,7 @@ const MIGRATIONS: &[Migration] = &[
 /// Blocks that every table remembers (design section 6).
 const WINDOW: u64 = 100_000;
 /// Seconds that replicated tables remember them: a week.
-const WINDOW_SECONDS: u64 = 604_800;
+pub(super) const WINDOW_SECONDS: u64 = 604_800;
 /// The ledger is kept at least as long.
 const LEAST_LEDGER: Duration = Duration::from_hours(35 * 24);
 

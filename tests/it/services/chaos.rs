@@ -223,7 +223,7 @@ async fn undisturbed(services: &Services, topic: &str, ends: &BTreeMap<i32, u64>
     let deployment = Deployment::new(services, topic, options());
     let replica = deployment.start();
     deployment.until_drained(ends, Duration::from_mins(3)).await;
-    deployment.until_judged().await;
+    deployment.until_judged(services).await;
     replica.stop();
     deployment.assert_ledger_is_whole(ends).await;
     deployment
@@ -283,7 +283,7 @@ async fn fifty_kills_and_every_fault_of_the_sink_change_nothing() {
     deployment
         .until_drained(&ends, Duration::from_mins(3))
         .await;
-    deployment.until_judged().await;
+    deployment.until_judged(&services).await;
     // The last of the stalled inserts has run, long after somebody else repeated it.
     let left = Duration::from_secs(stall_seconds() + 2).saturating_sub(stall.unwrap().elapsed());
     tokio::time::sleep(left).await;

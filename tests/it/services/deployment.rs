@@ -1,6 +1,6 @@
 //! One pipeline as a service, with a group, a database and topics of its own, and questions to what it has written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,8 +12,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
+use super::contents::holding;
 use super::replica::Replica;
 use super::{Services, unique};
+use crate::command::succeeds;
 use crate::services_clickhouse::{self, sql};
 
 /// Name of every pipeline here. Ids of events are made of it, so equal pipelines publish equal ids.
@@ -71,11 +73,7 @@ impl Deployment {
     }
 
     /// The same through other addresses: (brokers, URL of ClickHouse).
-    pub fn reached_by(
-        (kafka, url): (&str, &str),
-        topic: &str,
-        options: Options,
-    ) -> Self {
+    pub fn reached_by((kafka, url): (&str, &str), topic: &str, options: Options) -> Self {
         let mut store = services_clickhouse::settings("service").unwrap();
         store.database = unique("chaos").replace('-', "_");
         let deployment = Self {
@@ -237,27 +235,49 @@ impl Deployment {
         assert_eq!(reached, *ends);
     }
 
-    /// Waits until every tick that the ledger allows is judged and what follows from it is published.
-    pub async fn until_judged(&self) {
-        let watermark = "SELECT intDiv(min(clock), 60000000000) FROM (SELECT max(resume_clock) AS clock FROM {db}.flushes \
+    /// Waits until the last tick that the ledger allows is judged and published: the labels are those that `report` finds
+    /// there in the tables, and nothing is published any more.
+    pub async fn until_judged(&self, services: &Services) {
+        let watermark = "SELECT intDiv(min(clock), 60000000000) FROM (SELECT max(stream_clock) AS clock FROM {db}.flushes \
                          GROUP BY `partition`)";
         let minutes = self.number(watermark).await;
-        let tick = (minutes - LATENESS_MINUTES) / 5 * 5 * 60_000;
-        let watch = Stopwatch::start();
-        loop {
-            let newest = "SELECT max(tick) FROM {db}.detections";
-            let newest = self.number(newest).await;
-            if newest >= tick {
-                assert_eq!(newest, tick);
-                // Published within the second; what is missing then is found missing.
-                tokio::time::sleep(Duration::from_secs(2)).await;
-                return;
+        let tick = (minutes - LATENESS_MINUTES) / 5 * 5;
+        let last = jiff::Timestamp::from_second(i64::try_from(tick - 1).unwrap() * 60).unwrap();
+        let file = self.file();
+        let text = succeeds(&[
+            "report",
+            file.to_str().unwrap(),
+            "--json",
+            "--as-of",
+            &last.to_string(),
+        ]);
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut expected = BTreeSet::new();
+        for endpoint in report["endpoints"].as_array().unwrap() {
+            for label in endpoint["labels"].as_array().unwrap() {
+                expected.insert([endpoint["operation_id"].to_string(), label.to_string()]);
             }
+        }
+        assert!(!expected.is_empty(), "no labels to wait for: {text}");
+        let watch = Stopwatch::start();
+        let (mut before, mut still) = (None, 0);
+        while still < 3 {
+            let labels = holding(services, self, "labels");
+            let insights = holding(services, self, "insights");
             assert!(
                 watch.elapsed() < Duration::from_mins(1),
-                "tick {tick} is not judged, only {newest}"
+                "labels at {last:?}: {:?} are not {expected:?}",
+                labels
             );
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            let judged = labels == expected;
+            let now = Some((labels, insights));
+            still = if judged && now == before {
+                still + 1
+            } else {
+                0
+            };
+            before = now;
+            tokio::time::sleep(Duration::from_millis(700)).await;
         }
     }
 

@@ -4,6 +4,7 @@
 mod chaos;
 mod contents;
 mod deployment;
+mod evaluator;
 mod replica;
 mod source;
 

@@ -115,6 +115,7 @@ fn row(first: u64, last: u64, drain: bool, stored_at: i64) -> LedgerRow {
         },
         from: first.saturating_sub(3),
         clock: (first > 0).then_some(1_795_000_000_123_456_789),
+        greatest: (first > 1).then_some(1_795_000_001_123_456_789),
         closed: (0..first % 4).map(|back| first - back).collect(),
         minutes: vec![1_795_000_020_000, 1_795_000_080_000],
         all_minutes: drain,

@@ -47,7 +47,7 @@ async fn one_wild_timestamp_touches_nothing_else() {
         let replica = deployment.start();
         let ends = services.ends(&topic, 1);
         deployment.until_drained(&ends, PATIENCE).await;
-        deployment.until_judged().await;
+        deployment.until_judged(&services).await;
         replica.stop();
         deployments.push(deployment);
     }
@@ -122,7 +122,7 @@ async fn an_idle_partition_lets_go_of_what_waits_while_another_is_busy() {
         busy
     };
     let busy = drained(0).await;
-    assert!(busy > 10, "the other partition was not busy");
+    assert!(busy >= 3, "the other partition was not busy");
     first.kill();
     // The response comes after all: alone, it is dropped, and nothing is let go of a second time.
     append(&services, &topic, 0, &[event("response", "a", 2)]);

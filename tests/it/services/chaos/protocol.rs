@@ -122,7 +122,7 @@ async fn a_late_worker_changes_nothing_after_its_partition_was_taken_over() {
     };
     const STALL: u64 = 12;
     let deployment = one_partition(&services, "late", "4s").await;
-    let portions = traffic(79, 1_500, 2);
+    let portions = traffic(79, 1_500, 3);
     let everything_in_one = |lines: &[super::Line]| -> Vec<super::Line> {
         let lines = lines.iter();
         lines
@@ -145,6 +145,11 @@ async fn a_late_worker_changes_nothing_after_its_partition_was_taken_over() {
     let range = deployment.intent(&services, 0).await;
     let stalled = Stopwatch::start();
     late.signal("STOP");
+    produce(
+        &services,
+        &deployment.topic,
+        &everything_in_one(&portions[1]),
+    );
     let mut new = deployment.start();
     new.says("repeating an unfinished flush").await;
     let ends = services.ends(&deployment.topic, 1);
@@ -161,7 +166,7 @@ async fn a_late_worker_changes_nothing_after_its_partition_was_taken_over() {
     produce(
         &services,
         &deployment.topic,
-        &everything_in_one(&portions[1]),
+        &everything_in_one(&portions[2]),
     );
     let ends = services.ends(&deployment.topic, 1);
     deployment.until_drained(&ends, PATIENCE).await;

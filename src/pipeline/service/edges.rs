@@ -1,0 +1,189 @@
+//! What a flush is written to, and how: rows, publications, ledger. Every source of the service ends here.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampMillisecondType;
+
+use super::ServiceFault;
+use crate::clock::{self, Stopwatch};
+use crate::config::{KafkaPublish, Settings};
+use crate::correlate::JoinState;
+use crate::model::EventTime;
+use crate::pipeline::partition::Flush;
+use crate::pipeline::run::Summary;
+use crate::publish;
+use crate::publish::kafka::{Cluster, Message, Outbox, PublishError, ensure};
+use crate::store::clickhouse::{self, ClickHouse, FlushRange, LedgerRow, StoreError};
+use crate::telemetry::{Part, Stage, Telemetry};
+use crate::window;
+
+/// Most minutes that a ledger row lists; a flush that touches more asks the evaluator for a full read.
+const MOST_MINUTES: usize = 4_096;
+/// How often the stop flag is looked at while a server is waited for.
+const TICK: Duration = Duration::from_millis(100);
+/// Longest pause between two tries to reach a server at start.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Store, topics, and who is told.
+pub(super) struct Edges {
+    pub(super) settings: Arc<Settings>,
+    pub(super) store: ClickHouse,
+    pub(super) outbox: Outbox,
+    pub(super) telemetry: Telemetry,
+    pub(super) summary: Mutex<Summary>,
+}
+
+impl Edges {
+    /// Connects, however long it takes for the servers to become reachable; `None` = told to stop meanwhile.
+    pub(super) async fn connect(
+        settings: &Arc<Settings>,
+        (store, publish): (&clickhouse::Settings, &KafkaPublish),
+        stop: &AtomicBool,
+        telemetry: &Telemetry,
+    ) -> Result<Option<Self>, ServiceFault> {
+        let open = async || ClickHouse::open(store, &settings.name).await;
+        let retry = StoreError::retry;
+        let Some(store) = reach(open, retry, (stop, telemetry), Part::Store).await? else {
+            return Ok(None);
+        };
+        let cluster = Cluster::from(publish);
+        let topics = async || ensure(&cluster).await;
+        let retry = PublishError::retry;
+        let Some(made) = reach(topics, retry, (stop, telemetry), Part::Publisher).await? else {
+            return Ok(None);
+        };
+        for topic in made {
+            tracing::info!("created the topic {topic}");
+        }
+        Ok(Some(Self {
+            settings: Arc::clone(settings),
+            store,
+            outbox: Outbox::open(&cluster)?,
+            telemetry: telemetry.clone(),
+            summary: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn count(&self, add: impl FnOnce(&mut Summary)) {
+        add(&mut self.summary.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What was done so far.
+    pub(super) fn summary(&self) -> Summary {
+        let summary = self.summary.lock();
+        summary.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Steps 2 to 4 of a flush (design section 6): rows, publications, ledger. When this returns, the flush counts, and
+    /// repeating it changes nothing. Gives the state of the join after it.
+    pub(super) async fn keep(
+        &self,
+        range: FlushRange,
+        flush: Flush,
+    ) -> Result<JoinState, ServiceFault> {
+        let metrics = &self.telemetry.metrics;
+        let (counts, numbers) = (flush.counts, flush.numbers());
+        let watch = Stopwatch::start();
+        let sums = window::sum(flush.batches)
+            .await
+            .map_err(ServiceFault::Sum)?;
+        metrics.took(Stage::Sum, watch.elapsed());
+
+        let watch = Stopwatch::start();
+        let stored_at = clock::now_millis();
+        let blocks = self.store.write(&range, &sums, stored_at).await?;
+        metrics.took(Stage::Insert, watch.elapsed());
+
+        // Their keys make a repetition harmless.
+        let watch = Stopwatch::start();
+        let letters = flush.rejected.iter();
+        let letters: Vec<Message> = letters
+            .map(|letter| Message::dead_letter(&self.settings.name, letter))
+            .collect();
+        self.outbox.write(&letters).await?;
+        metrics.published(publish::DEAD_LETTER, letters.len() as u64);
+        metrics.took(Stage::Publish, watch.elapsed());
+
+        let (minutes, all_minutes) = minutes(sums.first());
+        let row = LedgerRow {
+            range,
+            from: flush.join.from,
+            clock: flush.join.clock.map(EventTime::nanos),
+            greatest: flush.clock.map(EventTime::nanos),
+            closed: flush.join.closed.clone(),
+            minutes,
+            all_minutes,
+            records: counts.records,
+            exchanges: counts.exchanges,
+            rejected: numbers.rejected.len() as u64,
+            blocks,
+            stored_at,
+        };
+        self.store.record(&row).await?;
+        metrics.flushed(&numbers);
+        metrics.rows(sums.iter().map(|rows| rows.num_rows() as u64).sum());
+        self.count(|summary| {
+            summary.flushes += 1;
+            summary.counts += counts;
+            summary.overflowed += numbers.operations_overflowed;
+            summary.entities_overflowed += numbers.entities_overflowed;
+            for (reason, count) in &numbers.rejected {
+                *summary.rejected.entry(*reason).or_default() += count;
+            }
+        });
+        Ok(flush.join)
+    }
+}
+
+/// Minutes that a flush touched, and whether there are more than a row lists.
+fn minutes(endpoints: Option<&RecordBatch>) -> (Vec<i64>, bool) {
+    let times = endpoints.and_then(|rows| rows.column_by_name("window_start"));
+    let times = times.and_then(|column| column.as_primitive_opt::<TimestampMillisecondType>());
+    let mut minutes: Vec<i64> = times
+        .map(|times| times.values().to_vec())
+        .unwrap_or_default();
+    minutes.sort_unstable();
+    minutes.dedup();
+    if minutes.len() > MOST_MINUTES {
+        return (Vec::new(), true);
+    }
+    (minutes, false)
+}
+
+/// Does what needs a server, however long it takes to become reachable; `None` = told to stop meanwhile.
+async fn reach<T, E>(
+    attempt: impl AsyncFn() -> Result<T, E>,
+    retry: fn(&E) -> bool,
+    (stop, telemetry): (&AtomicBool, &Telemetry),
+    part: Part,
+) -> Result<Option<T>, ServiceFault>
+where
+    E: std::error::Error + Into<ServiceFault>,
+{
+    let mut pause = Duration::from_millis(250);
+    while !stop.load(Ordering::Relaxed) {
+        match attempt().await {
+            Ok(reached) => {
+                telemetry.health.ready(part);
+                return Ok(Some(reached));
+            }
+            Err(error) if retry(&error) => {
+                telemetry.health.waits(part, error.to_string());
+                tracing::warn!(
+                    "the {} is not reachable: {error}; trying again in {pause:?}",
+                    part.as_str()
+                );
+                let watch = Stopwatch::start();
+                while watch.elapsed() < pause && !stop.load(Ordering::Relaxed) {
+                    tokio::time::sleep(TICK).await;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
