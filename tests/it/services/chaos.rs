@@ -32,6 +32,9 @@ const IDLE: &str = "15s";
 /// which partition was read first.
 const DETECT: &str = "[detect]\nlateness = \"25m\"\nidle = \"1h\"\n";
 
+/// How long half of the inserts take longer, seconds.
+const SLOW: f64 = 0.15;
+
 /// Names the file that a child of this test binary is to work on, naively.
 const NAIVE: &str = "GATEWATCH_TEST_NAIVE";
 
@@ -97,18 +100,19 @@ impl Struck {
 /// Two replicas, a third that comes and goes, and somebody with a random hand.
 struct Disturbed<'a> {
     deployment: &'a Deployment,
-    launch: &'a dyn Fn() -> Replica,
+    /// Starts the replica of this place; that of place 0 is a static member where such a thing exists.
+    launch: &'a dyn Fn(usize) -> Replica,
     replicas: [Option<Replica>; 2],
     third: Option<Replica>,
     struck: Struck,
 }
 
 impl<'a> Disturbed<'a> {
-    fn new(deployment: &'a Deployment, launch: &'a dyn Fn() -> Replica) -> Self {
+    fn new(deployment: &'a Deployment, launch: &'a dyn Fn(usize) -> Replica) -> Self {
         Self {
             deployment,
             launch,
-            replicas: [Some(launch()), Some(launch())],
+            replicas: [Some(launch(0)), Some(launch(1))],
             third: None,
             struck: Struck::default(),
         }
@@ -125,13 +129,13 @@ impl<'a> Disturbed<'a> {
         let later = (random_number() % 3 == 0).then_some(victim);
         for at in 0..2 {
             if self.replicas[at].is_none() && later != Some(at) {
-                self.replicas[at] = Some((self.launch)());
+                self.replicas[at] = Some((self.launch)(at));
             }
         }
     }
 
     fn join(&mut self) {
-        self.third = Some((self.launch)());
+        self.third = Some((self.launch)(2));
         self.struck.joins += 1;
     }
 
@@ -157,6 +161,14 @@ impl<'a> Disturbed<'a> {
         }
     }
 
+    /// The sink is slow, so that more of a process's life is the writing of a flush.
+    async fn slow_down(&self) {
+        let wish = serde_json::json!({
+            "kind": "stall", "seconds": SLOW, "times": 10_000, "probability": 0.5, "seed": 9, "match": self.target(),
+        });
+        services_clickhouse::fault(&self.deployment.store, &wish.to_string()).await;
+    }
+
     /// Inserts hang for so long and then run after all.
     async fn stall(&self, seconds: u64, times: u64) {
         let wish = serde_json::json!({
@@ -177,7 +189,9 @@ impl<'a> Disturbed<'a> {
         let target = self.target();
         for (kind, times) in asked {
             let active = shown["active"].as_array().unwrap().iter();
-            let mut mine = active.filter(|wish| wish["kind"] == *kind && wish["match"] == target);
+            let mut mine = active.filter(|wish| {
+                wish["kind"] == *kind && wish["match"] == target && wish["seconds"] != SLOW
+            });
             let left = mine
                 .next()
                 .map_or(0, |wish| wish["times"].as_u64().unwrap());
@@ -187,8 +201,8 @@ impl<'a> Disturbed<'a> {
 
     /// Both replicas run, nobody is hurt any more.
     fn calm(&mut self) {
-        for replica in &mut self.replicas {
-            replica.get_or_insert_with(self.launch);
+        for (at, replica) in self.replicas.iter_mut().enumerate() {
+            replica.get_or_insert_with(|| (self.launch)(at));
         }
     }
 
@@ -250,7 +264,10 @@ async fn fifty_kills_and_every_fault_of_the_sink_change_nothing() {
     services.topic(&topic, PARTITIONS).await;
     let portions = traffic(77, 20_000, KILLS + 10);
     let deployment = Deployment::new(&services, &topic, options());
-    let launch = || deployment.start();
+    let launch = |at| match at {
+        0 => deployment.start_named(),
+        _ => deployment.start(),
+    };
 
     let watch = Stopwatch::start();
     // Portions arrive one a kill; ten of them are there before anybody is.
@@ -262,6 +279,7 @@ async fn fifty_kills_and_every_fault_of_the_sink_change_nothing() {
         })
         .await;
     disturbed.break_inserts(FAULTS).await;
+    disturbed.slow_down().await;
     let mut stall = None;
     for (number, portion) in portions[10..].iter().enumerate() {
         produce(&services, &topic, portion);
@@ -321,7 +339,7 @@ async fn fifty_kills_and_every_fault_of_the_sink_change_nothing() {
         "{struck:?}"
     );
     assert!(
-        struck.repeated >= 10,
+        struck.repeated >= 12,
         "too few kills fell into a flush: {struck:?}"
     );
     assert!(struck.faults.values().all(|count| *count > 0), "{struck:?}");
@@ -350,12 +368,13 @@ async fn the_same_kills_and_faults_are_too_much_for_the_naive_way() {
         command.env(NAIVE, deployment.file());
         Replica::start(command)
     };
-    let launch = || launch_for(&deployment);
+    let launch = |_| launch_for(&deployment);
     produce(&services, &topic, &portions[..2].concat());
     // Only the product makes tables.
     services_clickhouse::migrated(&deployment.store).await;
     let mut disturbed = Disturbed::new(&deployment, &launch);
     disturbed.break_inserts(12).await;
+    disturbed.slow_down().await;
     for (number, portion) in portions[2..].iter().enumerate() {
         produce(&services, &topic, portion);
         match number % 9 {

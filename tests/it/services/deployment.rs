@@ -140,6 +140,22 @@ impl Deployment {
         Replica::start(command)
     }
 
+    /// Starts a replica with a name: a static member, which gets its partitions back without a rebalance. There may be one
+    /// at a time.
+    pub fn start_named(&self) -> Replica {
+        let text = fs::read_to_string(self.file()).unwrap();
+        let named = text.replace(
+            "options = { ",
+            "options = { \"group.instance.id\" = \"named\", ",
+        );
+        assert_ne!(named, text);
+        let file = self.folder.path().join("named.toml");
+        fs::write(&file, named).unwrap();
+        let mut command = crate::command::command(&["run"]);
+        command.arg(file);
+        Replica::start(command)
+    }
+
     /// What a query says, rows of tab-separated columns.
     pub async fn rows(&self, query: &str) -> Vec<Vec<String>> {
         let query = query.replace("{db}", &self.store.database);

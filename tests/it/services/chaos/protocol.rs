@@ -7,7 +7,7 @@ use gatewatch::clock::Stopwatch;
 use super::super::contents::{differences, tables};
 use super::super::deployment::{Deployment, Options};
 use super::super::{Services, services, unique};
-use super::{produce, traffic};
+use super::{Line, produce, traffic};
 use crate::services_clickhouse::fault;
 
 /// Event time at which the made-up events begin, epoch milliseconds.
@@ -116,70 +116,85 @@ async fn a_half_expires_when_it_would_have_without_the_crash() {
 }
 
 #[tokio::test]
-async fn a_late_worker_changes_nothing_after_its_partition_was_taken_over() {
+async fn a_frozen_worker_changes_nothing_after_its_partitions_were_taken_over() {
+    let Some(services) = services("services::chaos::protocol (frozen worker)") else {
+        return;
+    };
+    taken_over(&services, true).await;
+}
+
+#[tokio::test]
+async fn a_late_worker_changes_nothing_after_a_cooperative_revoke() {
     let Some(services) = services("services::chaos::protocol (late worker)") else {
         return;
     };
+    taken_over(&services, false).await;
+}
+
+/// A worker's inserts into two partitions hang. Another one takes over both, because the first is frozen, or one of them
+/// in good order; it repeats what hangs, and goes on. Then what hung runs, and the first worker goes on where it was.
+async fn taken_over(services: &Services, frozen: bool) {
     const STALL: u64 = 12;
-    let deployment = one_partition(&services, "late", "4s").await;
-    let portions = traffic(79, 1_500, 3);
-    let everything_in_one = |lines: &[super::Line]| -> Vec<super::Line> {
-        let lines = lines.iter();
-        lines
-            .map(|(_, key, line)| (0, key.clone(), line.clone()))
-            .collect()
-    };
-    produce(
-        &services,
-        &deployment.topic,
-        &everything_in_one(&portions[0]),
-    );
-    let wish = serde_json::json!({
-        "kind": "stall", "seconds": STALL, "times": 1,
-        "match": format!("INTO `{}`.`endpoint_windows`", deployment.store.database),
-    });
-    fault(&deployment.store, &wish.to_string()).await;
-
-    // The first worker freezes while its insert is under way, so that it cannot know what happens meanwhile.
-    let mut late = deployment.start();
-    let range = deployment.intent(&services, 0).await;
-    let stalled = Stopwatch::start();
-    late.signal("STOP");
-    produce(
-        &services,
-        &deployment.topic,
-        &everything_in_one(&portions[1]),
-    );
-    let mut new = deployment.start();
-    new.says("repeating an unfinished flush").await;
-    let ends = services.ends(&deployment.topic, 1);
-    let end = ends[&0];
-    deployment
-        .until("the new owner at the end", PATIENCE, |standing| {
-            standing.get(&0).is_some_and(|at| at.last == end)
-        })
-        .await;
-    // Its insert runs at last, its ledger row and its commit come when it wakes up.
-    tokio::time::sleep(Duration::from_secs(STALL + 1).saturating_sub(stalled.elapsed())).await;
-    late.signal("CONT");
-    late.says("no longer ours").await;
-    produce(
-        &services,
-        &deployment.topic,
-        &everything_in_one(&portions[2]),
-    );
-    let ends = services.ends(&deployment.topic, 1);
-    deployment.until_drained(&ends, PATIENCE).await;
-    late.stop();
-    new.stop();
-    assert!(range < end, "one flush was everything: {range} of {end}");
-    assert_eq!(deployment.committed(&services, 0).0, ends[&0]);
-
+    const PARTITIONS: i32 = 2;
+    let topic = unique("late");
+    services.topic(&topic, PARTITIONS).await;
     let options = Options {
         idle: "4s",
         ..Options::default()
     };
-    let calm = Deployment::new(&services, &deployment.topic, options);
+    let deployment = Deployment::new(services, &topic, options);
+    let portions = traffic(79, 1_500, 3);
+    let append = |lines: &[Line]| {
+        let lines = lines.iter();
+        let lines = lines.map(|(at, key, line)| (at % PARTITIONS, key.clone(), line.clone()));
+        produce(services, &topic, &lines.collect::<Vec<_>>());
+    };
+    append(&portions[0]);
+    let hang = serde_json::json!({
+        "kind": "stall", "seconds": STALL, "times": PARTITIONS,
+        "match": format!("INTO `{}`.`endpoint_windows`", deployment.store.database),
+    });
+    fault(&deployment.store, &hang.to_string()).await;
+
+    let mut late = deployment.start();
+    for partition in 0..PARTITIONS {
+        deployment.intent(services, partition).await;
+    }
+    let hanging = Stopwatch::start();
+    if frozen {
+        late.signal("STOP");
+    }
+    append(&portions[1]);
+    let mut new = deployment.start();
+    new.says("repeating an unfinished flush").await;
+    let ends = services.ends(&topic, PARTITIONS);
+    // One of them at its end shows that the new owner got past the flush that hangs, before that flush has run.
+    deployment
+        .until("the new owner at an end", PATIENCE, |standing| {
+            standing
+                .iter()
+                .any(|(partition, at)| at.last == ends[partition])
+        })
+        .await;
+    assert!(
+        hanging.elapsed() < Duration::from_secs(STALL),
+        "too slow a machine: nothing was late"
+    );
+    tokio::time::sleep(Duration::from_secs(STALL + 1).saturating_sub(hanging.elapsed())).await;
+    if frozen {
+        late.signal("CONT");
+    }
+    late.says("no longer ours").await;
+    append(&portions[2]);
+    let ends = services.ends(&topic, PARTITIONS);
+    deployment.until_drained(&ends, PATIENCE).await;
+    late.stop();
+    new.stop();
+    for (partition, end) in &ends {
+        assert_eq!(deployment.committed(services, *partition).0, *end);
+    }
+
+    let calm = Deployment::new(services, &topic, options);
     let replica = calm.start();
     calm.until_drained(&ends, PATIENCE).await;
     replica.stop();
