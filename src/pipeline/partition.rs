@@ -14,6 +14,8 @@ use crate::publish::events::DeadLetter;
 use crate::source::file::TooLong;
 use crate::telemetry::Flushed;
 
+/// Offsets without a record (tombstones, blank lines) after which the position is stored though nothing else is.
+const PASSED: u64 = 10_000;
 /// Exchanges at which a flush ends; with two flushes in flight a bound of memory, and large enough that writing
 /// files costs little against judging.
 pub const FLUSH_EXCHANGES: usize = 131_072;
@@ -77,6 +79,8 @@ pub struct Partition {
     stream: Stream,
     rows: Rows,
     end: u64,
+    /// End of the flush taken last.
+    taken: u64,
 }
 
 struct Rows {
@@ -136,7 +140,12 @@ impl Partition {
             keep_bytes,
             broken: None,
         };
-        Self { stream, rows, end }
+        Self {
+            stream,
+            rows,
+            end,
+            taken: end,
+        }
     }
 
     /// Begins another finite input named `source`, within the same flush; the one before was drained.
@@ -171,6 +180,14 @@ impl Partition {
         self.end = end.max(self.end);
     }
 
+    /// Passes offsets that hold no record, up to `end`.
+    pub fn skip(&mut self, end: u64) {
+        if end > self.end {
+            self.stream.skip(end);
+            self.end = end;
+        }
+    }
+
     /// Emits everything that waits: the input has ended, or gone idle.
     pub fn drain(&mut self) {
         self.stream.drain(&mut self.rows);
@@ -194,6 +211,7 @@ impl Partition {
         self.rows.builder.is_empty()
             && self.rows.rejected.is_empty()
             && self.stream.counts == Counts::default()
+            && self.end - self.taken < PASSED
     }
 
     /// Halves waiting now.
@@ -223,6 +241,7 @@ impl Partition {
             return Err(error);
         }
         self.rows.rejected_bytes = 0;
+        self.taken = self.end;
         Ok(Flush {
             batches: self.rows.builder.finish()?,
             rejected: std::mem::take(&mut self.rows.rejected),

@@ -121,6 +121,11 @@ impl Stream {
         self.closed.clear();
     }
 
+    /// Passes offsets that hold no record.
+    pub fn skip(&mut self, end: u64) {
+        self.join.skip(end);
+    }
+
     /// Refuses a record that the source could not deliver whole.
     pub fn refuse(&mut self, reason: Reject, offset: u64, end: u64, sink: &mut impl Sink) {
         self.join.skip(end);

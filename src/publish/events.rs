@@ -9,6 +9,10 @@ use uuid::Uuid;
 use crate::detect::{Change, Kind, Severity, WINDOW_MINUTES};
 use crate::model::{EventTime, MINUTE_MILLIS, Position, Reject};
 
+/// Longest refused record that its dead letter holds: with base64 it stays under what every broker takes by default
+/// (`max.message.bytes`, 1 MiB). Of a longer one there are the position, the length and the hash.
+const MOST_LETTER_BYTES: usize = 512 << 10;
+
 /// One event and the topic it belongs to.
 #[derive(Debug)]
 pub struct Event {
@@ -215,7 +219,9 @@ pub fn dead_letter(pipeline: &str, letter: &DeadLetter) -> Event {
         "length": letter.length,
         "sha256": letter.sha256,
     });
-    if let (Some(bytes), Some(members)) = (&letter.bytes, data.as_object_mut()) {
+    let bytes = letter.bytes.as_ref();
+    let bytes = bytes.filter(|bytes| bytes.len() <= MOST_LETTER_BYTES);
+    if let (Some(bytes), Some(members)) = (bytes, data.as_object_mut()) {
         use base64::Engine;
         let text = base64::engine::general_purpose::STANDARD.encode(bytes);
         members.insert("bytes_base64".to_owned(), Value::String(text));

@@ -22,6 +22,8 @@ use crate::window;
 
 /// Most minutes that a ledger row lists; a flush that touches more asks the evaluator for a full read.
 const MOST_MINUTES: usize = 4_096;
+/// How often a flush that is still being written is held against what ClickHouse remembers.
+const RECHECK: Duration = Duration::from_secs(30);
 /// How often the stop flag is looked at while a server is waited for.
 const TICK: Duration = Duration::from_millis(100);
 /// Longest pause between two tries to reach a server at start.
@@ -78,10 +80,12 @@ impl Edges {
     }
 
     /// Steps 2 to 4 of a flush (design section 6): rows, publications, ledger. When this returns, the flush counts, and
-    /// repeating it changes nothing. Gives the state of the join after it.
+    /// repeating it changes nothing. `begun_at` is when the range was frozen first, epoch milliseconds. Gives the state of the
+    /// join after it.
     pub(super) async fn keep(
         &self,
         range: FlushRange,
+        begun_at: i64,
         flush: Flush,
     ) -> Result<JoinState, ServiceFault> {
         let metrics = &self.telemetry.metrics;
@@ -94,7 +98,10 @@ impl Edges {
 
         let watch = Stopwatch::start();
         let stored_at = clock::now_millis();
-        let blocks = self.store.write(&range, &sums, stored_at).await?;
+        let blocks = tokio::select! {
+            written = self.store.write(&range, &sums, stored_at) => written?,
+            outlived = self.outlives(&range, begun_at) => return Err(outlived),
+        };
         metrics.took(Stage::Insert, watch.elapsed());
 
         // Their keys make a repetition harmless.
@@ -135,6 +142,45 @@ impl Edges {
             }
         });
         Ok(flush.join)
+    }
+}
+
+impl Edges {
+    /// Whether a flush that was begun at some time can still be repeated: a repeated insert is recognised only while its
+    /// token is remembered, and beyond half of that nobody can tell what was written, so nobody guesses.
+    pub(super) async fn within_deduplication(
+        &self,
+        range: &FlushRange,
+        begun_at: i64,
+    ) -> Result<(), ServiceFault> {
+        let window = self.store.deduplication_window();
+        let blocks = self.store.blocks_since(begun_at).await?;
+        let age = clock::now_millis().saturating_sub(begun_at);
+        let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
+        let forgotten = self
+            .store
+            .remembered_for()
+            .is_some_and(|time| age > time / 2);
+        if blocks > window / 2 || forgotten {
+            return Err(ServiceFault::Outlived {
+                at: format!("{}/{}", range.topic, range.partition),
+                first: range.first,
+                end: range.last,
+                blocks,
+                window,
+            });
+        }
+        Ok(())
+    }
+
+    /// Ends once an insert has been retried for so long that repeating it is not safe any more.
+    async fn outlives(&self, range: &FlushRange, begun_at: i64) -> ServiceFault {
+        loop {
+            tokio::time::sleep(RECHECK).await;
+            if let Err(fault) = self.within_deduplication(range, begun_at).await {
+                return fault;
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::edges::Edges;
 use super::{GRACE, Meter, evaluate};
+use crate::clock;
 use crate::config::{HttpSource, KafkaPublish, Settings};
 use crate::enrich::{Judge, Shared};
 use crate::pipeline::evaluator::Counters;
@@ -48,7 +49,7 @@ pub(in crate::pipeline) async fn run_http(
             drain: true,
         };
         first += 1;
-        edges.keep(range, flush).await?;
+        edges.keep(range, clock::now_millis(), flush).await?;
         meter.measure(&telemetry.metrics);
         Ok(())
     };

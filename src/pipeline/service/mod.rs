@@ -35,7 +35,7 @@ use self::worker::{Pace, Work, Workers};
 use super::evaluator::{self, EvaluatorError, Plan};
 use super::run::{Fault, Progress, Summary, spawn};
 use crate::clock::Stopwatch;
-use crate::config::{Gap, KafkaPublish, KafkaSource, Settings};
+use crate::config::{KafkaPublish, KafkaSource, Settings};
 use crate::enrich::{Judge, Shared};
 use crate::publish::kafka::PublishError;
 use crate::source::kafka::{self as source, Event, Lag, Lease, Request, Requests, SourceError};
@@ -381,21 +381,6 @@ impl Wiring {
                 self.service
                     .workers
                     .send(&lease, Work::Close(lease.clone()));
-            }
-            Event::Gap(lease, low) if self.policy.on_gap == Gap::Continue => {
-                tracing::warn!(
-                    "{}: records before {low} are gone; going on from the ledger",
-                    lease.at
-                );
-                self.service.requests.send(Request::Renew(lease));
-            }
-            Event::Gap(lease, low) => {
-                return Err(ServiceFault::Gap {
-                    at: lease.at.to_string(),
-                    from: low.saturating_sub(1),
-                    to: low,
-                }
-                .into());
             }
             // Records go to the judging threads directly; the rest is answered where it is received.
             Event::Records(_) | Event::Reached(..) | Event::Failed(_) | Event::Stopped => {}

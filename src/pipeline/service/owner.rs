@@ -52,7 +52,11 @@ pub(super) async fn own(
         );
     }
     if let Some(intent) = found.repeat {
-        within_deduplication(&service, &lease, found.first, intent).await?;
+        let range = range(&lease, (found.first, intent.end), intent.drain);
+        service
+            .edges
+            .within_deduplication(&range, intent.at)
+            .await?;
     }
     tracing::info!(
         "{at}: going on at {}{}",
@@ -63,6 +67,15 @@ pub(super) async fn own(
             ""
         }
     );
+    if assignment.committed.is_none() && ledger.is_none() {
+        // Decided once: whoever takes over before the first flush must not decide again, at another end of the topic.
+        let metadata = Mark::done(&found.join)
+            .encode()
+            .map_err(ServiceFault::Mark)?;
+        if service.requests.commit(&lease, found.first, metadata).await == Err(Refused) {
+            return Ok(());
+        }
+    }
     let cuts = open(&service, &lease, found);
     write_all(&service, &lease, cuts).await
 }
@@ -151,13 +164,9 @@ async fn write(service: &Arc<Service>, lease: &Lease, cut: Cut) -> Result<(), En
         flush,
     } = cut;
     let at = &lease.at;
-    let range = FlushRange {
-        topic: at.topic.to_string(),
-        partition: at.partition,
-        first,
-        last,
-        drain,
-    };
+    let range = range(lease, (first, last), drain);
+    // A repeated flush stays as old as it was first begun: that is what deduplication is measured against.
+    let begun_at = begun.unwrap_or_else(clock::now_millis);
     // 1. Intent: from here on, this range and no other.
     let intent = Mark {
         join: before,
@@ -165,8 +174,7 @@ async fn write(service: &Arc<Service>, lease: &Lease, cut: Cut) -> Result<(), En
         intent: Some(Intent {
             end: last,
             drain,
-            // A repeated flush stays as old as it was first begun: that is what deduplication is measured against.
-            at: begun.unwrap_or_else(clock::now_millis),
+            at: begun_at,
         }),
     };
     let metadata = intent.encode().map_err(ServiceFault::Mark)?;
@@ -174,7 +182,7 @@ async fn write(service: &Arc<Service>, lease: &Lease, cut: Cut) -> Result<(), En
     // 2 to 4. Rows, publications, ledger.
     let metrics = &service.edges.telemetry.metrics;
     let (halves, bytes) = flush.open;
-    let after = service.edges.keep(range, flush).await?;
+    let after = service.edges.keep(range, begun_at, flush).await?;
     metrics.join(&at.topic, at.partition, halves, bytes);
     let watch = Stopwatch::start();
     // 5. Commit.
@@ -184,29 +192,14 @@ async fn write(service: &Arc<Service>, lease: &Lease, cut: Cut) -> Result<(), En
     Ok(())
 }
 
-/// A repeated insert is recognised only while its token is remembered. Beyond half of that, nobody can tell what was
-/// written, so nobody guesses.
-async fn within_deduplication(
-    service: &Service,
-    lease: &Lease,
-    first: u64,
-    intent: Intent,
-) -> Result<(), ServiceFault> {
-    let window = service.edges.store.deduplication_window();
-    let blocks = service.edges.store.blocks_since(intent.at).await?;
-    let age = u64::try_from(clock::now_millis().saturating_sub(intent.at)).unwrap_or_default();
-    let remembered = service.edges.store.remembered_for();
-    let outlived = remembered.is_some_and(|time| u128::from(age) > time.as_millis() / 2);
-    if blocks > window / 2 || outlived {
-        return Err(ServiceFault::Outlived {
-            at: lease.at.to_string(),
-            first,
-            end: intent.end,
-            blocks,
-            window,
-        });
+fn range(lease: &Lease, (first, last): (u64, u64), drain: bool) -> FlushRange {
+    FlushRange {
+        topic: lease.at.topic.to_string(),
+        partition: lease.at.partition,
+        first,
+        last,
+        drain,
     }
-    Ok(())
 }
 
 fn stuck_fault(lease: &Lease, stuck: &Stuck) -> ServiceFault {

@@ -291,6 +291,7 @@ impl Lane {
         match self.repeat {
             Some(intent) if self.read_to >= intent.end => {
                 self.repeat = None;
+                self.partition.skip(intent.end);
                 if intent.drain {
                     self.partition.drain();
                 }
@@ -305,14 +306,16 @@ impl Lane {
         if self.writing || self.repeat.is_some() {
             return Ok(());
         }
-        if self.partition.open() > 0
+        let end = self.at_end.unwrap_or_default().max(self.partition.end());
+        if (self.partition.open() > 0 || end > self.first)
             && self.waiting.is_empty()
             && self.at_end.is_some()
             && self.read_to >= self.first
             && self.since_record.elapsed() >= idle
         {
+            // Offsets without records are passed too, or retention would make a gap of them.
+            self.partition.skip(end);
             self.partition.drain();
-            let end = self.partition.end();
             return self.cut(Some((end, true)), None);
         }
         if self.since_flush.elapsed() >= interval {

@@ -13,16 +13,47 @@ use rdkafka::types::RDKafkaRespErr;
 use super::TopicPartition;
 use crate::wire::kafka;
 
-/// Records between what was delivered and the end of each partition, as librdkafka last reported it.
+/// How far each partition is read, as librdkafka last reported it.
 #[derive(Clone, Debug, Default)]
-pub struct Lag(Arc<Mutex<HashMap<String, HashMap<i32, i64>>>>);
+pub struct Lag(Arc<Mutex<Report>>);
+
+#[derive(Debug, Default)]
+struct Report {
+    /// How many reports there were.
+    version: u64,
+    topics: HashMap<String, HashMap<i32, Behind>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    records: i64,
+    /// Offset at which the end was reached last.
+    end: u64,
+}
 
 impl Lag {
-    /// Records of one partition that are still to be delivered, where librdkafka knows.
+    fn read<T>(&self, then: impl FnOnce(&Report) -> T) -> T {
+        then(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Records of a partition that are still to be delivered, where librdkafka knows.
     #[must_use]
     pub fn of(&self, at: &TopicPartition) -> Option<i64> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&*at.topic)?.get(&at.partition).copied()
+        self.read(|report| Some(report.topics.get(&*at.topic)?.get(&at.partition)?.records))
+    }
+
+    /// How many reports there were.
+    pub(super) fn version(&self) -> u64 {
+        self.read(|report| report.version)
+    }
+
+    /// Number of the report, and the offset at which the end of the partition was reached last.
+    pub(super) fn end_of(&self, at: &TopicPartition) -> (u64, u64) {
+        self.read(|report| {
+            let known = report.topics.get(&*at.topic);
+            let known = known.and_then(|topic| topic.get(&at.partition));
+            (report.version, known.map_or(0, |behind| behind.end))
+        })
     }
 }
 
@@ -72,13 +103,20 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let mut lag = self.lag.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lag.clear();
+        let mut report = self.lag.0.lock().unwrap_or_else(PoisonError::into_inner);
+        report.version += 1;
+        report.topics.clear();
         for (topic, facts) in statistics.topics {
             let known = facts.partitions.into_iter();
             let known = known.filter(|(_, facts)| facts.consumer_lag >= 0);
-            let partitions = known.map(|(partition, facts)| (partition, facts.consumer_lag));
-            lag.insert(topic, partitions.collect());
+            let partitions = known.map(|(partition, facts)| {
+                let behind = Behind {
+                    records: facts.consumer_lag,
+                    end: u64::try_from(facts.eof_offset).unwrap_or_default(),
+                };
+                (partition, behind)
+            });
+            report.topics.insert(topic, partitions.collect());
         }
     }
 }

@@ -72,8 +72,6 @@ pub enum Event {
     Records(Batch),
     /// The end of the partition: every record before this offset has been delivered, and there is none after it now.
     Reached(Lease, u64),
-    /// Records were removed before they were read; the first one that is left.
-    Gap(Lease, u64),
     /// The thread cannot go on.
     Failed(SourceError),
     /// The thread has ended because it was told to.
@@ -95,8 +93,6 @@ pub enum Request {
     },
     /// Commit an offset with its metadata.
     Commit(Commit),
-    /// End the assignment and begin another one of the same partition, with what the group knows by now.
-    Renew(Lease),
     /// Somebody took records, or a queue has some: look again.
     Wake,
     /// Leave the group and end.

@@ -18,6 +18,7 @@ use super::{
     Assignment, Batch, Commit, Committed, Credit, Event, Lag, Lease, Refused, Request, Settings,
     SourceError, Span, TopicPartition,
 };
+use crate::clock::Stopwatch;
 use crate::wire::kafka;
 
 /// Bytes of records under way to their judge over all partitions; a partition has its share, and at least
@@ -32,7 +33,9 @@ const BATCH_RECORDS: usize = 2_048;
 /// Longest sleep without anything to do: how late a rebalance is served.
 const TICK: Duration = Duration::from_millis(20);
 /// How long one question to the cluster may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Pause before a partition that could not be asked about is asked about again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Pause before a failed question is asked again.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
@@ -41,6 +44,8 @@ struct Slot {
     lease: Lease,
     /// Assigned, but the group was not yet asked for its offsets.
     unknown: bool,
+    /// When the group was asked last, in vain.
+    asked: Option<Stopwatch>,
     /// Set once it is to be read.
     queue: Option<PartitionQueue<Context>>,
     /// Start that has to be tried again: a partition is seekable a moment after its assignment.
@@ -48,6 +53,10 @@ struct Slot {
     /// Offset that the next record has at least.
     next: u64,
     reach: u64,
+    /// Set at the end of the partition while nothing has come since: how often there had been statistics by then.
+    ended: Option<u64>,
+    /// The end that was told last.
+    told: u64,
     under_way: Arc<AtomicUsize>,
     pending: Pending,
 }
@@ -59,18 +68,24 @@ struct Pending {
     records: Vec<Span>,
 }
 
+/// Takes what the thread says; must not block.
+type Deliver = Box<dyn FnMut(Event) + Send>;
+
 pub(super) struct Poller {
     consumer: Arc<BaseConsumer<Context>>,
     topics: Vec<String>,
     slots: HashMap<TopicPartition, Slot>,
     epochs: u64,
     commits: Vec<Commit>,
-    /// The membership is to be renewed: somebody else may own what we were assigned.
+    /// The membership is to be renewed: somebody else may own what we were assigned, or a position is not there any more,
+    /// after which librdkafka reads a partition only once it is assigned anew. Where to go on is decided as at every
+    /// assignment.
     rejoin: bool,
     /// Whether the cluster has ever accepted us.
     accepted: bool,
     wake: Sender<Request>,
-    deliver: Box<dyn FnMut(Event) + Send>,
+    deliver: Deliver,
+    lag: Lag,
 }
 
 impl Poller {
@@ -78,7 +93,7 @@ impl Poller {
         settings: &Settings,
         lag: Lag,
         wake: Sender<Request>,
-        deliver: Box<dyn FnMut(Event) + Send>,
+        deliver: Deliver,
     ) -> Result<Self, SourceError> {
         let mut config = kafka::client(&settings.brokers, &std::collections::BTreeMap::new());
         config
@@ -100,7 +115,7 @@ impl Poller {
             .set("allow.auto.create.topics", "false");
         let refused = |error: KafkaError| SourceError::Options(error.to_string());
         let consumer: BaseConsumer<Context> = config
-            .create_with_context(Context::new(lag))
+            .create_with_context(Context::new(lag.clone()))
             .map_err(refused)?;
         let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(refused)?;
@@ -114,6 +129,7 @@ impl Poller {
             accepted: false,
             wake,
             deliver,
+            lag,
         })
     }
 
@@ -153,7 +169,6 @@ impl Poller {
                     Ok(Request::Start { lease, from, reach }) => self.start(&lease, from, reach),
                     Ok(Request::Commit(commit)) => self.commits.push(commit),
                     Ok(Request::Wake) => {}
-                    Ok(Request::Renew(lease)) => self.begin_again(&lease),
                     Err(RecvTimeoutError::Timeout) => break,
                     // Without anybody who can ask, nobody listens either.
                     Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -185,7 +200,10 @@ impl Poller {
             return Err(SourceError::Definite { error, words });
         }
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset) => self.find_gaps(),
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::LogTruncation) => {
+                tracing::warn!("a position is not there any more: {error}");
+                self.rejoin = true;
+            }
             Some(
                 RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopic
@@ -234,16 +252,6 @@ impl Poller {
         self.slots.insert(at, Slot::new(lease));
     }
 
-    fn begin_again(&mut self, lease: &Lease) {
-        if self
-            .slots
-            .get(&lease.at)
-            .is_some_and(|slot| slot.lease == *lease)
-        {
-            self.lease(lease.at.clone());
-        }
-    }
-
     /// Ends a lease: what was collected is dropped, and no commit for it happens from here on.
     fn end(&mut self, at: &TopicPartition) {
         if let Some(slot) = self.slots.remove(at) {
@@ -251,20 +259,37 @@ impl Poller {
         }
     }
 
-    /// Asks the group for the offsets of new partitions.
+    /// Asks the group for the offsets of new partitions, all at once. A partition that cannot be asked about now, because
+    /// it has no leader, holds no other one up.
     fn learn(&mut self) {
+        let due = |slot: &&Slot| {
+            let asked = slot.asked.as_ref();
+            slot.unknown && asked.is_none_or(|asked| asked.elapsed() >= AGAIN)
+        };
         let new: Vec<TopicPartition> = self
             .slots
             .values()
-            .filter(|slot| slot.unknown)
+            .filter(due)
             .map(|slot| slot.lease.at.clone())
             .collect();
+        if new.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        for at in &new {
+            list.add_partition(&at.topic, at.partition);
+        }
+        let known = self.consumer.committed_offsets(list, PATIENCE);
         for at in new {
-            match self.ask(&at) {
+            let learned = known
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|known| self.standing(&at, known));
+            let Some(slot) = self.slots.get_mut(&at) else {
+                continue;
+            };
+            match learned {
                 Ok((committed, low, high)) => {
-                    let Some(slot) = self.slots.get_mut(&at) else {
-                        continue;
-                    };
                     slot.unknown = false;
                     (self.deliver)(Event::Assigned(Assignment {
                         lease: slot.lease.clone(),
@@ -274,22 +299,21 @@ impl Poller {
                     }));
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        "cannot learn the committed offset of {at}: {error}; trying again"
-                    );
-                    std::thread::sleep(BACK_OFF);
-                    return;
+                    slot.asked = Some(Stopwatch::start());
+                    tracing::warn!("cannot learn where {at} stands: {error}; trying again");
                 }
             }
         }
     }
 
-    fn ask(&self, at: &TopicPartition) -> Result<(Option<Committed>, u64, u64), KafkaError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&at.topic, at.partition);
-        let list = self.consumer.committed_offsets(list, PATIENCE)?;
+    /// What is committed of a partition, and where it begins and ends.
+    fn standing(
+        &self,
+        at: &TopicPartition,
+        known: &TopicPartitionList,
+    ) -> Result<(Option<Committed>, u64, u64), KafkaError> {
         let mut committed = None;
-        if let Some(element) = list.find_partition(&at.topic, at.partition) {
+        if let Some(element) = known.find_partition(&at.topic, at.partition) {
             element.error()?;
             if let Offset::Offset(offset) = element.offset() {
                 committed = Some((unsigned(offset), element.metadata().to_owned()));
@@ -326,12 +350,15 @@ impl Poller {
     /// Takes records of every partition that has budget left.
     fn poll_partitions(&mut self) -> bool {
         let budget = (BUDGET / self.slots.len().max(1)).max(LEAST_BUDGET);
+        let lag = &self.lag;
         let mut busy = false;
-        let mut gap = false;
+        let mut misplaced = false;
         for slot in self.slots.values_mut() {
             let Some(queue) = slot.queue.take() else {
                 continue;
             };
+            let known = lag.end_of(&slot.lease.at);
+            let mut empty = false;
             for _ in 0..BATCH_RECORDS {
                 if slot.under_way.load(Ordering::Relaxed) + slot.pending.bytes.len() >= budget {
                     break;
@@ -346,40 +373,31 @@ impl Poller {
                     }
                     Some(Err(KafkaError::PartitionEOF(_))) => {
                         slot.hand_on(budget, &self.wake, &mut self.deliver);
-                        slot.reached(&self.consumer, &mut self.deliver);
+                        slot.reached(lag.version(), &mut self.deliver);
                     }
                     Some(Err(error)) => {
-                        gap |=
-                            error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset);
+                        misplaced |= matches!(
+                            error.rdkafka_error_code(),
+                            Some(
+                                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::LogTruncation
+                            )
+                        );
                         tracing::warn!("{}: {error}", slot.lease.at);
                     }
-                    None => break,
+                    None => {
+                        empty = true;
+                        break;
+                    }
                 }
             }
             slot.hand_on(budget, &self.wake, &mut self.deliver);
+            if empty {
+                slot.emptied(known, &mut self.deliver);
+            }
             slot.queue = Some(queue);
         }
-        if gap {
-            self.find_gaps();
-        }
+        self.rejoin |= misplaced;
         busy
-    }
-
-    /// Says which partitions have lost records that were not read.
-    fn find_gaps(&mut self) {
-        for slot in self.slots.values().filter(|slot| slot.queue.is_some()) {
-            let at = &slot.lease.at;
-            match self
-                .consumer
-                .fetch_watermarks(&at.topic, at.partition, PATIENCE)
-            {
-                Ok((low, _)) if unsigned(low) > slot.next => {
-                    (self.deliver)(Event::Gap(slot.lease.clone(), unsigned(low)));
-                }
-                Ok(_) => {}
-                Err(error) => tracing::warn!("cannot learn where {at} begins: {error}"),
-            }
-        }
     }
 
     /// Commits everything that was asked for in one request to the broker; what cannot be committed now stays.
@@ -484,10 +502,13 @@ impl Slot {
         Self {
             lease,
             unknown: true,
+            asked: None,
             queue: None,
             start: None,
             next: 0,
             reach: 0,
+            ended: None,
+            told: 0,
             under_way: Arc::new(AtomicUsize::new(0)),
             pending: Pending::default(),
         }
@@ -520,6 +541,8 @@ impl Slot {
         self.queue = Some(queue);
         self.next = from;
         self.reach = reach;
+        self.ended = None;
+        self.told = 0;
         Ok(())
     }
 
@@ -529,6 +552,7 @@ impl Slot {
             return;
         }
         self.next = offset + 1;
+        self.ended = None;
         let payload = message.payload().unwrap_or_default();
         let start = self.pending.bytes.len();
         self.pending.bytes.extend_from_slice(payload);
@@ -541,12 +565,7 @@ impl Slot {
     }
 
     /// Hands the collected records on.
-    fn hand_on(
-        &mut self,
-        budget: usize,
-        wake: &Sender<Request>,
-        deliver: &mut Box<dyn FnMut(Event) + Send>,
-    ) {
+    fn hand_on(&mut self, budget: usize, wake: &Sender<Request>, deliver: &mut Deliver) {
         if self.pending.records.is_empty() {
             return;
         }
@@ -563,21 +582,21 @@ impl Slot {
         }));
     }
 
-    /// At the end of the partition.
-    fn reached(
-        &mut self,
-        consumer: &BaseConsumer<Context>,
-        deliver: &mut Box<dyn FnMut(Event) + Send>,
-    ) {
-        let at = &self.lease.at;
-        let mut end = self.next;
-        if end < self.reach {
-            match consumer.fetch_watermarks(&at.topic, at.partition, PATIENCE) {
-                Ok((_, high)) => end = end.max(unsigned(high)),
-                Err(error) => tracing::warn!("cannot learn where {at} ends: {error}"),
-            }
+    /// The end of the partition was polled: everything before it is delivered. That holds for `reach` too, which was the
+    /// end of something once, even where compaction and transactions have removed the records just before it.
+    fn reached(&mut self, statistics: u64, deliver: &mut Deliver) {
+        self.ended = Some(statistics);
+        self.told = self.next.max(self.reach);
+        deliver(Event::Reached(self.lease.clone(), self.told));
+    }
+
+    /// The queue is empty. Statistics that were made after the end was polled, and read before the queue was, know where
+    /// exactly the end is: offsets without records may lie before it.
+    fn emptied(&mut self, (statistics, end): (u64, u64), deliver: &mut Deliver) {
+        if self.ended.is_some_and(|ended| statistics > ended) && end > self.told {
+            self.told = end;
+            deliver(Event::Reached(self.lease.clone(), end));
         }
-        deliver(Event::Reached(self.lease.clone(), end));
     }
 }
 

@@ -171,7 +171,8 @@ impl Connection {
         loop {
             tries += 1;
             let left = self.deadline.saturating_sub(watch.elapsed());
-            let error = match self.in_time(left, attempt()).await {
+            // A process that slept through its deadline must not send anything any more.
+            let error = match self.in_time(left, async { attempt().await }).await {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
