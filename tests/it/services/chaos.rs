@@ -120,7 +120,7 @@ impl<'a> Disturbed<'a> {
 
     /// Waits for a random moment, kills one of those that run, and starts those that do not, this one at once or later.
     async fn kill(&mut self) {
-        pause(100, 1_200).await;
+        pause(100, 2_200).await;
         let running: Vec<usize> = (0..2).filter(|at| self.replicas[*at].is_some()).collect();
         let victim = running[usize::try_from(random_number() % 2).unwrap() % running.len()];
         let log = self.replicas[victim].take().unwrap().kill();
@@ -294,9 +294,14 @@ async fn fifty_kills_and_every_fault_of_the_sink_change_nothing() {
         }
         disturbed.kill().await;
     }
+    let flushes = deployment.number("SELECT count() FROM {db}.flushes").await;
+    let counted: u64 = deployment.standing().await.values().map(|at| at.last).sum();
     disturbed.leave(true);
     disturbed.calm();
-    eprintln!("50 kills in {:.0} s", watch.elapsed().as_secs_f64());
+    eprintln!(
+        "{KILLS} kills in {:.0} s; {flushes} flushes of {counted} records stored meanwhile",
+        watch.elapsed().as_secs_f64()
+    );
     let ends = services.ends(&topic, PARTITIONS);
     deployment
         .until_drained(&ends, Duration::from_mins(3))

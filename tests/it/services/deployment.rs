@@ -100,7 +100,7 @@ impl Deployment {
         let text = format!(
             "name = \"{PIPELINE}\"\n\
              [source]\nkind = \"kafka\"\nbrokers = \"{kafka}\"\ntopics = [\"{topic}\"]\ngroup = \"{group}\"\n\
-             options = {{ \"session.timeout.ms\" = 3000, \"heartbeat.interval.ms\" = 300 }}\n\
+             options = {{ \"session.timeout.ms\" = 2000, \"heartbeat.interval.ms\" = 300 }}\n\
              [store]\nkind = \"clickhouse\"\nurl = \"{url}\"\ndatabase = \"{database}\"\n{credentials}\n\
              [publish]\nkind = \"kafka\"\nbrokers = \"{real}\"\nprefix = \"{prefix}\"\n\
              [privacy]\nhash_key = {{ file = \"hash.key\" }}\n\

@@ -8,7 +8,7 @@ use super::super::contents::{differences, tables};
 use super::super::deployment::{Deployment, Options};
 use super::super::{Services, services, unique};
 use super::{Line, produce, traffic};
-use crate::services_clickhouse::fault;
+use crate::services_clickhouse::{all_struck, fault};
 
 /// Event time at which the made-up events begin, epoch milliseconds.
 const START: u64 = 1_794_960_000_000;
@@ -150,15 +150,18 @@ async fn taken_over(services: &Services, frozen: bool) {
         produce(services, &topic, &lines.collect::<Vec<_>>());
     };
     append(&portions[0]);
+    let target = format!("INTO `{}`.`endpoint_windows`", deployment.store.database);
     let hang = serde_json::json!({
         "kind": "stall", "seconds": STALL, "times": PARTITIONS,
-        "match": format!("INTO `{}`.`endpoint_windows`", deployment.store.database),
+        "match": target,
     });
     fault(&deployment.store, &hang.to_string()).await;
 
     let mut late = deployment.start();
-    for partition in 0..PARTITIONS {
-        deployment.intent(services, partition).await;
+    let watch = Stopwatch::start();
+    while !all_struck(&deployment.store, &target).await {
+        assert!(watch.elapsed() < PATIENCE, "no insert:\n{}", late.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let hanging = Stopwatch::start();
     if frozen {
