@@ -4,6 +4,7 @@
 //! sends the very bytes and the very token of the first try.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -59,6 +60,8 @@ pub(super) struct Connection {
     client: Client,
     place: Arc<str>,
     deadline: Duration,
+    /// Requests that were repeated.
+    retries: Arc<AtomicU64>,
     /// Whether the server knows [`SUPERSEDING`].
     superseded: bool,
 }
@@ -83,6 +86,7 @@ impl Connection {
             client,
             place: settings.url.as_str().into(),
             deadline: settings.deadline,
+            retries: Arc::default(),
             superseded: false,
         })
     }
@@ -180,9 +184,15 @@ impl Connection {
             if !error.retry() || watch.elapsed() + pause >= self.deadline {
                 return Err(error);
             }
+            self.retries.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%error, tries, pause_ms = pause.as_millis(), "{what} is tried again");
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// How often a request was repeated so far.
+    pub(super) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     async fn in_time<T>(
