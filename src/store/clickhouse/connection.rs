@@ -54,6 +54,16 @@ const INSERT: &[(&str, &str)] = &[
     ("insert_distributed_sync", "1"),
 ];
 
+/// Settings of every insert into replicated tables besides: done means that most replicas have the rows, so that the loss
+/// of one does not take rows along that the ledger calls done. Of two replicas both must be there; three go on without one.
+const QUORUM: &[(&str, &str)] = &[
+    ("insert_quorum", "auto"),
+    // Inserts of several nodes wait for replicas, and not for each other.
+    ("insert_quorum_parallel", "1"),
+    // The server says that it waited in vain before the try is over.
+    ("insert_quorum_timeout", "20000"),
+];
+
 /// The way to one ClickHouse server.
 #[derive(Clone)]
 pub(super) struct Connection {
@@ -62,6 +72,7 @@ pub(super) struct Connection {
     deadline: Duration,
     /// Requests that were repeated.
     retries: Arc<AtomicU64>,
+    replicated: bool,
     /// Whether the server knows [`SUPERSEDING`].
     superseded: bool,
 }
@@ -87,6 +98,7 @@ impl Connection {
             place: settings.url.as_str().into(),
             deadline: settings.deadline,
             retries: Arc::default(),
+            replicated: settings.replicated,
             superseded: false,
         })
     }
@@ -137,7 +149,8 @@ impl Connection {
             .client
             .insert_formatted_with(sql)
             .with_setting("insert_deduplication_token", token);
-        for (name, value) in INSERT {
+        let quorum = if self.replicated { QUORUM } else { &[] };
+        for (name, value) in INSERT.iter().chain(quorum) {
             insert = insert.with_setting(*name, *value);
         }
         if self.superseded {
