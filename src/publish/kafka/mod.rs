@@ -243,6 +243,12 @@ impl Heard {
         self.accepted.store(true, Ordering::Relaxed);
     }
 
+    /// The words of the last refusal.
+    fn refusal(&self) -> Option<String> {
+        let refusal = self.refusal.lock();
+        refusal.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What the failure of a call means.
     #[must_use]
     pub fn judge(
@@ -268,8 +274,7 @@ impl Heard {
                 }
             };
         }
-        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-        match refusal.clone() {
+        match self.refusal() {
             Some(words) => PublishError::Refused {
                 what,
                 brokers,
