@@ -255,6 +255,8 @@ impl World {
                 max: 100,
             },
             overlap: 10 * MINUTE,
+            future: 10 * MINUTE,
+            replica_lag: 0,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
