@@ -29,8 +29,8 @@
 //! 8. [`publish`] forms events with deterministic ids and appends them to [topic files](publish::file) or
 //!    [Kafka topics](publish::kafka). The JSON Schemas of all payloads are in `src/publish/schemas`.
 //!
-//! [`pipeline`] is the only place that knows this order. It has three forms: [`pipeline::run`] for a file into the local
-//! store, [`pipeline::http`] for batches, [`pipeline::service`] for Kafka, ClickHouse and Kafka. All three judge with one
+//! [`pipeline`] is the only place that knows this order. It has three forms: [`pipeline::run`](mod@pipeline::run) for a file into the
+//! local store, [`pipeline::http`] for batches, [`pipeline::service`] for Kafka, ClickHouse and Kafka. All judge with one
 //! [`pipeline::partition`], so they cannot disagree.
 //!
 //! [`wire`] is what edges share: how a Kafka cluster is reached and how a port is served. [`telemetry`] holds what the
