@@ -156,6 +156,10 @@ const RESERVED_CONSUMER: &[(&str, &str)] = &[
         "partitions are handed over one by one (cooperative-sticky)",
     ),
     (
+        "client.rack",
+        "a flush that is repeated needs the end of the leader, not of a follower",
+    ),
+    (
         "isolation.level",
         "records of aborted transactions are never counted",
     ),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, UInt64Type};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use gatewatch::store::clickhouse::{ClickHouse, FlushRange, Retention, Settings};
 use gatewatch::window::{Resolution, Table, table};
 
@@ -76,6 +77,11 @@ pub async fn sql(settings: &Settings, statement: &str) -> Result<String, String>
     if good { Ok(text) } else { Err(text) }
 }
 
+/// Makes the tables.
+pub async fn migrated(settings: &Settings) {
+    ClickHouse::open(settings, "anybody").await.unwrap();
+}
+
 /// Makes the front break requests; `wish` is one JSON object.
 pub async fn fault(settings: &Settings, wish: &str) {
     let url = format!("{}/fault", settings.url.trim_end_matches('/'));
@@ -107,6 +113,31 @@ pub fn joined(batches: &[RecordBatch]) -> Option<RecordBatch> {
     Some(concat_batches(&schema, filled).unwrap())
 }
 
+/// Every row in words, `column=value …`. (`Debug` of a batch shows its first and last ten rows only.)
+pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for batch in batches {
+        let options = FormatOptions::default();
+        let columns: Vec<_> = batch
+            .schema_ref()
+            .fields()
+            .iter()
+            .zip(batch.columns())
+            .map(|(field, column)| {
+                let shown = ArrayFormatter::try_new(column, &options).unwrap();
+                (field.name().clone(), shown)
+            })
+            .collect();
+        lines.extend((0..batch.num_rows()).map(|row| {
+            let cells = columns
+                .iter()
+                .map(|(name, shown)| format!("{name}={}", shown.value(row)));
+            cells.collect::<Vec<_>>().join(" ")
+        }));
+    }
+    lines
+}
+
 /// Sum of a measure.
 pub fn total(batches: &[RecordBatch], measure: &str) -> u64 {
     let column = |batch: &RecordBatch| {
@@ -136,8 +167,8 @@ async fn printed(store: &ClickHouse, table: &Table, resolution: Option<Resolutio
         .read(table, gatewatch::store::Range::ALL, resolution)
         .await
         .unwrap();
-    let rows = joined(&rows).map_or(String::new(), |rows| format!("{rows:?}"));
-    format!("{} {resolution:?}: {rows}", table.name)
+    let rows = lines(&rows).join("\n");
+    format!("{} {resolution:?}:\n{rows}", table.name)
 }
 
 /// The table of endpoints.

@@ -40,6 +40,8 @@ const SLICE: Duration = Duration::from_secs(1);
 const REMEMBERED: u64 = 65_536;
 /// How long a replica of the store may lag behind with the row that was published last.
 const REPLICA_LAG: Duration = Duration::from_secs(30);
+/// How long a partition may take to be seekable.
+const SEEKABLE_WITHIN: Duration = Duration::from_secs(5);
 /// How often the stop flag is looked at while the store is waited for.
 const STOP_EVERY: Duration = Duration::from_millis(100);
 
@@ -111,6 +113,14 @@ impl<S: Sums> Desk<'_, S> {
                 outcome = work => outcome.map_err(Ended::from),
                 () = stopped => Err(Ended::Stopped),
             }
+        })
+    }
+
+    /// Waits, but not when told to stop.
+    fn pause(&self, pause: Duration) -> Result<(), Ended> {
+        self.wait(async {
+            tokio::time::sleep(pause).await;
+            Ok::<_, StoreError>(())
         })
     }
 
@@ -218,9 +228,22 @@ impl<'a, S: Sums> Term<'a, S> {
         term.ledger.note(rows);
         term.ledger.take(i64::MAX);
         term.rebuild()?;
-        member.start(term.offset)?;
+        term.start()?;
         desk.counters.terms.fetch_add(1, Ordering::Relaxed);
         Ok(term)
+    }
+
+    /// Goes on in the proposals. A partition is seekable a moment after its assignment, and beginning a term again for
+    /// want of that moment would cost another read of the whole window.
+    fn start(&self) -> Result<(), Ended> {
+        let watch = Stopwatch::start();
+        while let Err(error) = self.desk.member.start(self.offset) {
+            if watch.elapsed() > SEEKABLE_WITHIN || !error.retry() {
+                return Err(error.into());
+            }
+            self.desk.pause(STOP_EVERY)?;
+        }
+        Ok(())
     }
 
     /// The seat in which this term began.
@@ -252,11 +275,7 @@ impl<'a, S: Sums> Term<'a, S> {
                         group: self.desk.plan.group.clone(),
                     }));
                 }
-                let pause = async {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    Ok::<_, StoreError>(())
-                };
-                self.desk.wait(pause)?;
+                self.desk.pause(Duration::from_millis(500))?;
                 continue;
             };
             for (row, held) in left {

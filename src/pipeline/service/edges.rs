@@ -127,7 +127,8 @@ impl Edges {
             exchanges: counts.exchanges,
             rejected: numbers.rejected.len() as u64,
             blocks,
-            stored_at,
+            // Right before the row is written, however long the rest took: the evaluator looks for what arrived lately.
+            stored_at: clock::now_millis(),
         };
         self.store.record(&row).await?;
         metrics.flushed(&numbers);

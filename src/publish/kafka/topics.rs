@@ -8,10 +8,14 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::{Cluster, Heard, PublishError};
+use crate::clock::Stopwatch;
 use crate::publish;
 
 /// How long one question to the cluster may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an error that has no cause of its own may take to be explained.
+const LISTEN: Duration = Duration::from_millis(200);
 
 /// A topic that must exist.
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +193,11 @@ fn partitions(cluster: &Cluster) -> Result<BTreeMap<String, usize>, PublishError
             .map(|topic| (topic.name().to_owned(), topic.partitions().len()))
             .collect()),
         Err(source) => {
-            client.poll(Duration::ZERO);
+            // One poll serves one event, and the refusal stands behind what the library logs about it.
+            let watch = Stopwatch::start();
+            while client.context().refusal().is_none() && watch.elapsed() < LISTEN {
+                client.poll(Duration::from_millis(10));
+            }
             Err(match client.context().refusal() {
                 Some(words) => PublishError::Refused {
                     what: what.to_owned(),

@@ -1,14 +1,20 @@
 //! Tests against the real Kafka broker and the real ClickHouse engine, which `tests/services/run` starts. Without them a
 //! test says that it is skipped; with `GATEWATCH_TEST_REQUIRED` set, being without them is a failure.
 
+mod chaos;
+mod contents;
+mod deployment;
 mod evaluator;
+mod replica;
 mod source;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
@@ -48,8 +54,14 @@ fn rand_bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// Any number.
+pub fn random_number() -> u64 {
+    u64::from_le_bytes(rand_bytes())
+}
+
 impl Services {
-    fn config(&self) -> ClientConfig {
+    /// A client's settings.
+    pub fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.kafka);
         config
@@ -90,5 +102,15 @@ impl Services {
             }
         }
         producer.flush(Duration::from_secs(60)).unwrap();
+    }
+
+    /// Offset after the last record of every partition.
+    pub fn ends(&self, topic: &str, partitions: i32) -> BTreeMap<i32, u64> {
+        let consumer: BaseConsumer = self.config().create().unwrap();
+        let end = |partition| {
+            let marks = consumer.fetch_watermarks(topic, partition, Duration::from_secs(20));
+            (partition, marks.unwrap().1.unsigned_abs())
+        };
+        (0..partitions).map(end).collect()
     }
 }
