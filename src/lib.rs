@@ -60,7 +60,7 @@
 //! | step | where | why a repetition changes nothing |
 //! | --- | --- | --- |
 //! | the range is cut, by size or time | `pipeline/service/worker.rs` | – |
-//! | 1. intent: commit `a` with the end `b` | `pipeline/service/mark.rs` | the range is frozen: a new owner writes exactly it |
+//! | 1. intent: commit `a` with the end `b` | `pipeline/service/mark.rs` | a new owner writes exactly this range |
 //! | 2. insert the sums | `store/clickhouse/blocks.rs` | same rows, same cuts, same deduplication tokens |
 //! | 3. publish dead letters | `publish/kafka/outbox.rs` | same keys and ids |
 //! | 4. one row into the ledger | `store/clickhouse/ledger.rs` | same token; from here on the flush is done |
