@@ -126,7 +126,7 @@ impl<'a> Disturbed<'a> {
         let log = self.replicas[victim].take().unwrap().kill();
         self.struck.kills += 1;
         self.struck.read(&log);
-        let later = (random_number() % 3 == 0).then_some(victim);
+        let later = random_number().is_multiple_of(3).then_some(victim);
         for at in 0..2 {
             if self.replicas[at].is_none() && later != Some(at) {
                 self.replicas[at] = Some((self.launch)(at));
@@ -254,12 +254,12 @@ fn stall_seconds() -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_kills_and_every_fault_of_the_sink_change_nothing() {
-    let Some(services) = services("services::chaos") else {
-        return;
-    };
     const KILLS: usize = 50;
     const FAULTS: u64 = 12;
     const STALLED: u64 = 3;
+    let Some(services) = services("services::chaos") else {
+        return;
+    };
     let topic = unique("events");
     services.topic(&topic, PARTITIONS).await;
     let portions = traffic(77, 20_000, KILLS + 10);
@@ -344,7 +344,7 @@ async fn fifty_kills_and_every_fault_of_the_sink_change_nothing() {
         "{struck:?}"
     );
     assert!(
-        struck.repeated >= 12,
+        struck.repeated >= 20,
         "too few kills fell into a flush: {struck:?}"
     );
     assert!(struck.faults.values().all(|count| *count > 0), "{struck:?}");
@@ -353,13 +353,13 @@ async fn fifty_kills_and_every_fault_of_the_sink_change_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_kills_and_faults_are_too_much_for_the_naive_way() {
+    const KILLS: usize = 12;
     if let Some(file) = std::env::var_os(NAIVE) {
         return naive::work(Path::new(&file)).await;
     }
     let Some(services) = services("services::chaos (control)") else {
         return;
     };
-    const KILLS: usize = 12;
     let topic = unique("control");
     services.topic(&topic, PARTITIONS).await;
     let portions = traffic(78, 4_000, KILLS + 2);

@@ -282,8 +282,7 @@ impl Deployment {
             let insights = holding(services, self, "insights");
             assert!(
                 watch.elapsed() < Duration::from_mins(1),
-                "labels at {last:?}: {:?} are not {expected:?}",
-                labels
+                "labels at {last}: {labels:?} are not {expected:?}"
             );
             let judged = labels == expected;
             let now = Some((labels, insights));

@@ -102,7 +102,7 @@ impl Services {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        producer.flush(Duration::from_secs(60)).unwrap();
+        producer.flush(Duration::from_mins(1)).unwrap();
     }
 
     /// Offset after the last record of every partition.
