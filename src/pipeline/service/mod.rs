@@ -319,7 +319,7 @@ impl Wiring {
                 event = events.recv() => match event {
                     Some(Event::Failed(error)) => return Err(ServiceFault::from(error).into()),
                     Some(Event::Stopped) | None => return Ok(()),
-                    Some(event) => self.follow(event)?,
+                    Some(event) => self.follow(event),
                 },
                 Some(fault) = faults.recv() => return Err(fault),
                 ended = &mut *evaluated => {
@@ -367,7 +367,7 @@ impl Wiring {
         metrics.token_lookups(tokens.hits, tokens.misses);
     }
 
-    fn follow(&mut self, event: Event) -> Result<(), Fault> {
+    fn follow(&mut self, event: Event) {
         match event {
             Event::Assigned(assignment) => {
                 self.service.edges.telemetry.metrics.rebalanced();
@@ -392,6 +392,5 @@ impl Wiring {
         }
         let count = self.running.len();
         self.service.workers.all(|| Work::Partitions(count));
-        Ok(())
     }
 }
