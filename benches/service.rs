@@ -38,7 +38,7 @@ const PARTITIONS: i32 = 4;
 /// Runs of each side; they take turns.
 const ROUNDS: usize = 3;
 /// Ticks that latency is measured on.
-const TICKS: usize = 60;
+const TICKS: i64 = 60;
 
 struct Bench {
     folder: tempfile::TempDir,
@@ -296,7 +296,7 @@ impl Bench {
         assert!(made.expect("the command runs").success());
         // One clock for the events: whole ticks of five minutes, all in the past.
         let every = 300_000;
-        let first = (now_millis() / every - 2 * TICKS as i64) * every;
+        let first = (now_millis() / every - 2 * TICKS) * every;
         let service = Self::start(pipeline);
         service.wait_for("this node evaluates");
         let labels: BaseConsumer = self
@@ -316,7 +316,7 @@ impl Bench {
             .create()
             .expect("a client");
         let mut millis = Vec::new();
-        for tick in 0..TICKS as i64 {
+        for tick in 0..TICKS {
             let path = format!(
                 "/latency-{}",
                 "x".repeat(usize::try_from(tick).unwrap_or_default() + 1)
@@ -341,17 +341,17 @@ impl Bench {
             }
         }
         millis.sort_by(f64::total_cmp);
-        let at = |share: f64| millis[((millis.len() - 1) as f64 * share) as usize];
+        let at = |percent: usize| millis[(millis.len() - 1) * percent / 100];
         println!(
             "\nfrom the commit past a tick to the label event, {} ticks, ms",
             millis.len()
         );
         println!(
             "  median {:.0}, p90 {:.0}, p99 {:.0}, most {:.0}",
-            at(0.5),
-            at(0.9),
-            at(0.99),
-            at(1.0)
+            at(50),
+            at(90),
+            at(99),
+            at(100)
         );
     }
 }
@@ -373,7 +373,7 @@ fn wait_for_commit(client: &BaseConsumer, topic: &str, offset: i64) {
 impl Service {
     fn wait_for(&self, words: &str) {
         loop {
-            let line = self.lines.recv_timeout(Duration::from_secs(60));
+            let line = self.lines.recv_timeout(Duration::from_mins(1));
             if line.expect("the service says so").contains(words) {
                 return;
             }

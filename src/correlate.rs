@@ -29,7 +29,7 @@ impl Default for Limits {
         Self {
             timeout: Duration::from_secs(30),
             max_open: 100_000,
-            max_open_bytes: 256 << 20,
+            max_open_bytes: 64 << 20,
             max_span: 1_000_000,
         }
     }

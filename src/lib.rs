@@ -13,7 +13,8 @@
 //!
 //! A log line walks it left to right and never back.
 //!
-//! 1. [`source`] reads lines with their offsets in the decompressed stream, on a thread of its own.
+//! 1. [`source`] delivers records with their offsets: lines of a [file](source::file), [batches over HTTP](source::http),
+//!    or the partitions of [Kafka topics](source::kafka), which a polling thread of its own takes from the group.
 //! 2. [`decode`] turns a line into a [`model::Exchange`] borrowed from it, or into a [`model::Reject`].
 //! 3. [`correlate`] joins request and response halves. Its state is an offset, a clock and a short list, so any reader
 //!    can rebuild it from the log.
@@ -21,14 +22,20 @@
 //!    it appends the outcome to Arrow columns; nothing of the event itself is kept.
 //! 5. [`window`] adds up the columns of one flush by the SQL in `sql/windows/`. Sums are additive, so rows of different
 //!    flushes, files and nodes merge by addition and a late event needs no special path.
-//! 6. [`store`] keeps the sums and merges them when they are read.
-//! 7. [`detect`] judges sliding sums of the last 24 hours at every tick of event time: labels and insights.
-//! 8. [`publish`] forms events with deterministic ids and appends them to topics.
+//! 6. [`store`] keeps the sums and merges them when they are read: [Parquet files](store::local) for one node,
+//!    [ClickHouse](store::clickhouse) for many. Both answer with the same rows.
+//! 7. [`detect`] judges sliding sums of the last 24 hours at every tick of event time: labels and insights. Of several
+//!    nodes one at a time does so, see [`pipeline::evaluator`].
+//! 8. [`publish`] forms events with deterministic ids and appends them to [topic files](publish::file) or
+//!    [Kafka topics](publish::kafka). The JSON Schemas of all payloads are in `src/publish/schemas`.
 //!
-//! [`telemetry`] holds what the program says about itself, [`api`] serves it to probes and scrapers.
+//! [`pipeline`] is the only place that knows this order. It has three forms: [`pipeline::run`](mod@pipeline::run) for a file into the
+//! local store, [`pipeline::http`] for batches, [`pipeline::service`] for Kafka, ClickHouse and Kafka. All judge with one
+//! [`pipeline::partition`], so they cannot disagree.
 //!
-//! [`pipeline`] is the only place that knows this order. [`posture`] turns merged sums into the figures of a report.
-//! [`config`] reads pipeline files, [`cli`] is the command, [`traffic`] makes synthetic traffic with known truth.
+//! [`wire`] is what edges share: how a Kafka cluster is reached and how a port is served. [`telemetry`] holds what the
+//! program says about itself, [`api`] serves it to probes and scrapers. [`posture`] turns merged sums into the figures of a
+//! report. [`config`] reads pipeline files, [`cli`] is the command, [`traffic`] makes synthetic traffic with known truth.
 //!
 //! ## Layers
 //!
@@ -36,20 +43,41 @@
 //! | --- | --- | --- |
 //! | 0 | `model`, `clock`, `telemetry` | nothing of ours |
 //! | 1 | `decode`, `correlate`, `policy`, `enrich`, `window`, `detect`, `posture`, `traffic` | 0 and 1; no I/O, no clock |
-//! | 2 | `source`, `store`, `publish` | 0 and 1, not each other |
-//! | 3 | `pipeline`, `api` | 0–2, not each other |
-//! | 4 | `config`, `cli`, `main` | everything |
+//! | 1½ | `wire` | 0 |
+//! | 2 | `source`, `store`, `publish` | 0, 1 and `wire`, not each other |
+//! | 3 | `pipeline`, `api` | 0–2 and `config`, not each other |
+//! | 4 | `config`, `cli`, `main` | everything; `config` neither `pipeline` nor `api` |
 //!
-//! `tests/it/house.rs` reads every `use crate::…` and fails on a breach. `pipeline` takes its settings from `config`,
-//! which is the one arrow that points up: settings are plain values, and a second struct with the same fields would
-//! only be a place to forget one.
+//! `tests/it/house.rs` reads every `use crate::…`, has the exact list, and fails on a breach. `pipeline` and `api` take
+//! their settings from `config`, which is the one arrow that points up: settings are plain values, and a second struct
+//! with the same fields would only be a place to forget one.
+//!
+//! ## Exactly once, as a service
+//!
+//! A flush covers the offsets `[a, b)` of one partition. Its five steps are one function, `write` in
+//! `pipeline/service/owner.rs`; Kafka's group and the ledger in ClickHouse are all that coordinates nodes.
+//!
+//! | step | where | why a repetition changes nothing |
+//! | --- | --- | --- |
+//! | the range is cut, by size or time | `pipeline/service/worker.rs` | – |
+//! | 1. intent: commit `a` with the end `b` | `pipeline/service/mark.rs` | a new owner writes exactly this range |
+//! | 2. insert the sums | `store/clickhouse/blocks.rs` | same rows, same cuts, same deduplication tokens |
+//! | 3. publish dead letters | `publish/kafka/outbox.rs` | same keys and ids |
+//! | 4. one row into the ledger | `store/clickhouse/ledger.rs` | same token; from here on the flush is done |
+//! | 5. commit `b` with the join state | `source/kafka/poller.rs` | the ledger knows already |
+//!
+//! Steps 2 to 4 are `keep` in `pipeline/service/edges.rs`; the HTTP source of the service (`pipeline/service/http.rs`) has
+//! only these. A new owner of a partition finds its place in `pipeline/service/resume.rs`, a pure function of the
+//! committed offset and the ledger. Fencing is [`source::kafka`]'s: one thread commits, and only under the assignment
+//! in which the flush was read. What only a person can decide is [`pipeline::service::repair`]. Labels, insights and the
+//! block list are said once by [`pipeline::evaluator`], in transactions.
 //!
 //! ## What never happens
 //!
 //! - Layer 1 does not fail on hostile input: it answers with verdicts and rejects.
 //! - Nobody but [`clock`] knows the present: replaying yesterday's log gives yesterday's verdicts.
-//! - A flush is never half counted: the store's manifest is replaced after everything it names is on disk, and the topic
-//!   files are cut back to the lengths in it.
+//! - A flush is never half counted: the local store's manifest is replaced after everything it names is on disk, and the
+//!   topic files are cut back to the lengths in it; in ClickHouse the same range is written again under the same tokens.
 //! - "Not captured" never counts as absent, invalid or violating.
 //! - A token, a session value or a body never leaves [`enrich`]; keyed hashes do.
 

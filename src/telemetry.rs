@@ -380,9 +380,9 @@ impl Metrics {
         histogram.observe(time.as_secs_f64());
     }
 
-    /// Counts a repeated request to the store.
-    pub fn store_retried(&self) {
-        self.store_retries.inc();
+    /// Counts repeated requests to the store.
+    pub fn store_retried(&self, count: u64) {
+        self.store_retries.inc_by(count);
     }
 
     /// Counts published events; `topic` without prefix.

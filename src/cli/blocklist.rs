@@ -265,9 +265,9 @@ fn show(plan: &Plan, json: bool) -> anyhow::Result<()> {
     let now = clock::now_millis();
     let mut entries = Vec::new();
     for (key, record) in &held {
-        match wire::read_entry(key, record) {
+        match wire::read_entry(&plan.pipeline, key, record) {
             // An entry is over when its time is, also while no evaluator runs to say so.
-            Ok(entry) if entry.expires_at > now => entries.push(entry),
+            Ok(Some(entry)) if entry.expires_at > now => entries.push(entry),
             Ok(_) => {}
             Err(problem) => eprintln!(
                 "warning: the entry {} is not readable: {problem}",

@@ -115,7 +115,7 @@ pub fn compute(
     let read = match &settings.store {
         StoreSettings::Local(folder) => runtime.block_on(from_local(folder, range, as_of))?,
         StoreSettings::ClickHouse(store) => {
-            runtime.block_on(from_clickhouse(store, &settings.name, range, as_of))?
+            runtime.block_on(from_clickhouse(store, settings, range, as_of))?
         }
     };
     let Some((rows, newest)) = read else {
@@ -166,18 +166,19 @@ async fn from_local(
 }
 
 async fn from_clickhouse(
-    settings: &clickhouse::Settings,
-    pipeline: &str,
+    store: &clickhouse::Settings,
+    settings: &Settings,
     range: Span,
     as_of: Option<EventTime>,
 ) -> Result<Found, clickhouse::StoreError> {
     let patient = clickhouse::Settings {
-        deadline: settings.deadline.min(PATIENCE),
-        ..settings.clone()
+        deadline: store.deadline.min(PATIENCE),
+        ..store.clone()
     };
-    let Some(store) = ClickHouse::open_to_read(&patient, pipeline).await? else {
+    let Some(store) = ClickHouse::open_to_read(&patient, &settings.name).await? else {
         return Ok(None);
     };
+    let store = store.with_zones(settings.policy.zones.iter().map(|zone| zone.id.as_str()));
     let newest = match as_of {
         Some(time) => Some(time.minute_millis()),
         None => store.newest_minute().await?,

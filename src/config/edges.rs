@@ -156,6 +156,10 @@ const RESERVED_CONSUMER: &[(&str, &str)] = &[
         "partitions are handed over one by one (cooperative-sticky)",
     ),
     (
+        "client.rack",
+        "a flush that is repeated needs the end of the leader, not of a follower",
+    ),
+    (
         "isolation.level",
         "records of aborted transactions are never counted",
     ),
@@ -258,7 +262,16 @@ pub(super) fn read_store(section: &Section<'_>, folder: &Path) -> StoreSettings 
 
 fn read_clickhouse(section: &Section<'_>, folder: &Path) -> clickhouse::Settings {
     let url = section.required("url", "url = \"http://clickhouse:8123\"");
-    if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
+    let authority = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        // Errors and logs name the address, and this problem does not.
+        section.problem(
+            "url",
+            "holds a user or a password, which would be printed with the address",
+            "store.user = \"…\" and store.password = { env = \"…\" }",
+        );
+    } else if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
         section.problem(
             "url",
             format!("{url:?} is not the address of ClickHouse's HTTP interface"),

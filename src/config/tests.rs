@@ -94,3 +94,21 @@ fn a_block_list_without_an_effect_is_said_aloud() {
         "{shown}"
     );
 }
+
+#[test]
+fn credentials_in_an_address_are_refused_and_not_repeated() {
+    for (address, refused) in [
+        ("https://user:hunter2@clickhouse:8443", true),
+        ("user:hunter2@clickhouse:8123", true),
+        ("http://hunter2@clickhouse:8123/a", true),
+        ("http://clickhouse:8123/a@b", false),
+    ] {
+        let text = format!("{SMALL}[store]\nkind = \"clickhouse\"\nurl = \"{address}\"\n");
+        // The arrangement with a file is refused anyway.
+        let shown = parse("p.toml", &text, Path::new("."));
+        let shown = shown.unwrap_err().to_string();
+        let said = shown.contains("store.url: holds a user or a password");
+        assert_eq!(said, refused, "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -153,6 +153,7 @@ impl Partition {
         self.stream.restart();
         self.rows.source = source.into();
         self.end = 0;
+        self.taken = 0;
     }
 
     /// Refused records of this flush so far.
@@ -211,7 +212,7 @@ impl Partition {
         self.rows.builder.is_empty()
             && self.rows.rejected.is_empty()
             && self.stream.counts == Counts::default()
-            && self.end - self.taken < PASSED
+            && self.end.saturating_sub(self.taken) < PASSED
     }
 
     /// Halves waiting now.

@@ -28,14 +28,14 @@
 //! is `{zone, kind, entity, action, simulated, reason, rule?, evidence, samples, created_at, updated_at, expires_at,
 //! revision, sequence}`; `action` is always `block`. A tombstone ends it. Header `gatewatch-outcome` says why the record
 //! was written (`added`, `extended`, `withdrawn`, `expired`, `configuration`), header `gatewatch-proposal` for which
-//! proposal.
+//! proposal. Pipelines may share the topic: the `source` of the event, `/gatewatch/<pipeline>`, says whose entry it is.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::events::{Event, envelope, rfc3339, uuid};
+use super::events::{Event, envelope, rfc3339, source_of, uuid};
 use super::kafka::{Message, OUTCOME_HEADER, PROPOSAL_HEADER};
 use crate::detect::blocklist::{Decision, Edit, Outcome};
 use crate::model::{BlockEntry, BlockKey, BlockKind, EventTime, Proposal, Wish};
@@ -44,6 +44,9 @@ use crate::model::{BlockEntry, BlockKey, BlockKind, EventTime, Proposal, Wish};
 const VERSION: u32 = 1;
 /// Most characters of a reason.
 const MAX_REASON: usize = 500;
+/// Most characters of an exchange id, a signal or a rule. With the fold's own bounds an entry stays far below the
+/// 1 MiB that a broker takes by default, whatever is proposed.
+const MAX_NAME: usize = 200;
 
 /// What stands in the log of proposals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,10 +202,15 @@ pub fn parse(pipeline: &str, record: &[u8]) -> Result<Entry, String> {
             let until = wire.expires_at.ok_or_else(|| missing("expires_at"))?;
             let until =
                 EventTime::parse(&until).ok_or_else(|| format!("{until:?} is not a time"))?;
+            let mut evidence = BTreeMap::new();
+            for (signal, count) in wire.evidence {
+                let known: &mut u64 = evidence.entry(cut(&signal, MAX_NAME)).or_default();
+                *known = known.saturating_add(count);
+            }
             Wish::Block {
-                rule: wire.rule,
-                evidence: wire.evidence,
-                samples: wire.samples,
+                rule: wire.rule.map(|rule| cut(&rule, MAX_NAME)),
+                evidence,
+                samples: wire.samples.iter().map(|id| cut(id, MAX_NAME)).collect(),
                 expires_at: until.millis(),
             }
         }
@@ -215,9 +223,14 @@ pub fn parse(pipeline: &str, record: &[u8]) -> Result<Entry, String> {
         id: id.ok_or_else(|| missing("id"))?,
         answer: wire.answer,
         key,
-        reason: reason.chars().take(MAX_REASON).collect(),
+        reason: cut(&reason, MAX_REASON),
         wish,
     }))
+}
+
+/// The first `characters` of a text.
+fn cut(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
 }
 
 /// The outcome of a proposal, for its sender.
@@ -318,14 +331,16 @@ fn event(pipeline: &str, listed: &BlockEntry) -> Event {
     }
 }
 
-/// Reads an entry back from its record.
+/// Reads an entry back from its record; `None` = another pipeline that shares the topic wrote it, and whatever it says is
+/// for that one to keep, to change and to end.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read_entry(key: &str, record: &[u8]) -> Result<BlockEntry, String> {
+pub fn read_entry(pipeline: &str, key: &str, record: &[u8]) -> Result<Option<BlockEntry>, String> {
     #[derive(Deserialize)]
     struct Envelope {
-        data: Data,
+        source: String,
+        data: Value,
     }
     #[derive(Deserialize)]
     struct Data {
@@ -343,13 +358,19 @@ pub fn read_entry(key: &str, record: &[u8]) -> Result<BlockEntry, String> {
         revision: u64,
         sequence: u64,
     }
+    let unreadable = |error: serde_json::Error| error.to_string();
+    let envelope: Envelope = serde_json::from_slice(record).map_err(unreadable)?;
+    // Only now: another pipeline may be of a newer version, whose keys and members are not known here.
+    if envelope.source != source_of(pipeline) {
+        return Ok(None);
+    }
     let key = BlockKey::parse(key).ok_or("its key is not zone/kind/entity")?;
-    let Envelope { data } = serde_json::from_slice(record).map_err(|error| error.to_string())?;
+    let data: Data = serde_json::from_value(envelope.data).map_err(unreadable)?;
     let time = |text: &str| {
         let time = EventTime::parse(text).map(EventTime::millis);
         time.ok_or_else(|| format!("{text:?} is not a time"))
     };
-    Ok(BlockEntry {
+    Ok(Some(BlockEntry {
         key,
         simulated: data.simulated,
         reason: data.reason,
@@ -361,7 +382,7 @@ pub fn read_entry(key: &str, record: &[u8]) -> Result<BlockEntry, String> {
         expires_at: time(&data.expires_at)?,
         revision: data.revision,
         sequence: data.sequence,
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -443,6 +464,26 @@ mod tests {
             assert!(error.contains(problem), "{member}: {error}");
         }
         assert!(parse("shop", b"{").is_err());
+        let mut long = good.clone();
+        long["samples"] = json!(["é".repeat(5_000)]);
+        long["rule"] = json!("r".repeat(5_000));
+        long["evidence"] = json!({"s".repeat(300): 1, "s".repeat(400): 2});
+        let Ok(Entry::Proposal(Proposal { wish, .. })) = parse("shop", long.to_string().as_bytes())
+        else {
+            panic!("too long is no error");
+        };
+        let Wish::Block {
+            rule,
+            evidence,
+            samples,
+            ..
+        } = wish
+        else {
+            panic!("{wish:?}");
+        };
+        assert_eq!(samples, ["é".repeat(200)]);
+        assert_eq!(rule.as_deref(), Some(&*"r".repeat(200)));
+        assert_eq!(evidence, BTreeMap::from([("s".repeat(200), 3)]));
     }
 
     #[test]
@@ -454,7 +495,8 @@ mod tests {
             ("blocklist", "z/ip/203.0.113.7")
         );
         let value = message.value.unwrap();
-        assert_eq!(read_entry(&message.key, &value), Ok(listed()));
+        assert_eq!(read_entry("shop", &message.key, &value), Ok(Some(listed())));
+        assert!(read_entry("shop", "z/ip", &value).is_err());
         let value: Value = serde_json::from_slice(&value).unwrap();
         assert_eq!(value["type"], "gatewatch.blocklist.listed");
         assert_eq!(value["subject"], "z/ip/203.0.113.7");
@@ -477,6 +519,24 @@ mod tests {
         let end = caused("shop", Cause::Expired, &Edit::Ended(listed().key));
         assert_eq!(end.value, None);
         assert_eq!(end.headers, [("gatewatch-outcome", "expired".to_owned())]);
+    }
+
+    #[test]
+    fn an_entry_of_another_pipeline_is_not_ours_whatever_it_holds() {
+        let edit = Edit::Listed(listed());
+        let message = decided("bank", "p-1", Outcome::Added, &edit);
+        let value = message.value.unwrap();
+        assert_eq!(read_entry("shop", &message.key, &value), Ok(None));
+        let newer = br#"{"source":"/gatewatch/bank","data":["?"]}"#;
+        assert_eq!(read_entry("shop", "of/another/form/too", newer), Ok(None));
+        for unreadable in [
+            "{",
+            "{\"data\":{}}",
+            "{\"source\":\"/gatewatch/shop\",\"data\":{}}",
+        ] {
+            let read = read_entry("shop", &message.key, unreadable.as_bytes());
+            assert!(read.is_err(), "{unreadable}");
+        }
     }
 
     #[test]

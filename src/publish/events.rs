@@ -53,6 +53,11 @@ pub fn change(pipeline: &str, change: &Change) -> Event {
     }
 }
 
+/// The `source` of every event of a pipeline.
+pub(super) fn source_of(pipeline: &str) -> String {
+    format!("/gatewatch/{pipeline}")
+}
+
 pub(super) fn envelope(
     pipeline: &str,
     kind: &str,
@@ -64,7 +69,7 @@ pub(super) fn envelope(
     json!({
         "specversion": "1.0",
         "id": id,
-        "source": format!("/gatewatch/{pipeline}"),
+        "source": source_of(pipeline),
         "type": format!("gatewatch.{kind}"),
         "subject": subject,
         "time": rfc3339(at),
@@ -229,7 +234,7 @@ pub fn dead_letter(pipeline: &str, letter: &DeadLetter) -> Event {
     let value = json!({
         "specversion": "1.0",
         "id": uuid(&[pipeline, "deadletter", &key, &letter.sha256]),
-        "source": format!("/gatewatch/{pipeline}"),
+        "source": source_of(pipeline),
         "type": "gatewatch.record.rejected",
         "subject": key,
         "datacontenttype": "application/json",

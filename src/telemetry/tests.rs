@@ -34,7 +34,7 @@ fn everything_that_is_counted_is_shown() {
     metrics.flushed(&flushed);
     metrics.rows(25);
     metrics.took(Stage::Insert, Duration::from_millis(3));
-    metrics.store_retried();
+    metrics.store_retried(1);
     metrics.published("labels", 6);
     metrics.token_lookups(90, 10);
     metrics.token_lookups(100, 11);

@@ -4,7 +4,7 @@
 //! it was skipped. The front breaks requests on purpose, see its README.
 
 mod commands;
-mod flushes;
+pub mod flushes;
 mod refusals;
 mod retries;
 mod round_trip;
@@ -22,7 +22,11 @@ use gatewatch::window::{Resolution, Table, table};
 /// Settings with a database of its own for this test; `None` = there is no server, and the test was skipped.
 pub fn settings(test: &str) -> Option<Settings> {
     let Ok(url) = std::env::var("GATEWATCH_TEST_CLICKHOUSE") else {
-        eprintln!("skipped: {test} needs ClickHouse (GATEWATCH_TEST_CLICKHOUSE)");
+        assert!(
+            std::env::var_os("GATEWATCH_TEST_REQUIRED").is_none(),
+            "{test} needs the services of tests/services/run"
+        );
+        eprintln!("SKIPPED {test}: no ClickHouse (tests/services/run starts it)");
         return None;
     };
     let days = |days: u64| Duration::from_secs(days * 86_400);

@@ -62,6 +62,10 @@ impl ConsumerContext for Seat {
         partitions: &mut TopicPartitionList,
     ) {
         let ours = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        // Who waits for the seat is a member too, and is assigned nothing.
+        if ours {
+            self.heard.accepted();
+        }
         let outcome = if ours {
             partitions
                 .set_all_offsets(Offset::Beginning)
@@ -209,18 +213,7 @@ impl Member {
     }
 
     fn error(&self, what: &str, source: KafkaError) -> PublishError {
-        match self.consumer.context().heard.refusal() {
-            Some(words) => PublishError::Refused {
-                what: what.to_owned(),
-                brokers: self.cluster.brokers.clone(),
-                words,
-                hint: "check publish.options: security.protocol, sasl.*, ssl.*".to_owned(),
-            },
-            None => PublishError::Kafka {
-                what: what.to_owned(),
-                brokers: self.cluster.brokers.clone(),
-                source: Box::new(source),
-            },
-        }
+        let heard = &self.consumer.context().heard;
+        heard.judge(&self.cluster, what, source)
     }
 }

@@ -46,6 +46,8 @@ use crate::store::clickhouse::StoreError;
 const ROUND: Duration = Duration::from_millis(150);
 /// Most proposals applied in one transaction.
 const BATCH: usize = 500;
+/// How long a replica of the store may lag behind with what another one has stored.
+const REPLICA_LAG: Duration = Duration::from_secs(30);
 /// Shortest and longest pause before a term is begun again after it was interrupted.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
 
@@ -72,6 +74,10 @@ pub struct Plan {
     pub rules: blocklist::Rules,
     /// How late a row of the ledger can turn up: as long as an insert is repeated.
     pub overlap: i64,
+    /// How far event time may be ahead of wall time.
+    pub future: i64,
+    /// How long a replica of the store may lag behind; 0 = it is not replicated.
+    pub replica_lag: i64,
 }
 
 impl Plan {
@@ -107,6 +113,12 @@ impl Plan {
                 max: settings.block_list.max,
             },
             overlap: millis(store.deadline + Duration::from_mins(1)),
+            future: millis(settings.future),
+            replica_lag: if store.replicated {
+                millis(REPLICA_LAG)
+            } else {
+                0
+            },
         })
     }
 }

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::ledger::{Ledger, Touched};
 use super::mark::Mark;
 use super::member::{Member, Proposed};
-use super::{Counters, EvaluatorError, Plan, Sums};
+use super::{Counters, EvaluatorError, Plan, REPLICA_LAG, Sums};
 use crate::clock::{self, Stopwatch};
 use crate::detect::blocklist::BlockList;
 use crate::detect::{Change, Evaluator, State};
@@ -38,8 +38,8 @@ const SLICE: Duration = Duration::from_secs(1);
 /// Proposals before the position that are remembered, so that a flush that is repeated proposes nothing twice. A flush
 /// is repeated right after a crash; this many proposals are hours of a busy list.
 const REMEMBERED: u64 = 65_536;
-/// How long a replica of the store may lag behind with the row that was published last.
-const REPLICA_LAG: Duration = Duration::from_secs(30);
+/// How long a partition may take to be seekable.
+const SEEKABLE_WITHIN: Duration = Duration::from_secs(5);
 /// How often the stop flag is looked at while the store is waited for.
 const STOP_EVERY: Duration = Duration::from_millis(100);
 
@@ -111,6 +111,14 @@ impl<S: Sums> Desk<'_, S> {
                 outcome = work => outcome.map_err(Ended::from),
                 () = stopped => Err(Ended::Stopped),
             }
+        })
+    }
+
+    /// Waits, but not when told to stop.
+    fn pause(&self, pause: Duration) -> Result<(), Ended> {
+        self.wait(async {
+            tokio::time::sleep(pause).await;
+            Ok::<_, StoreError>(())
         })
     }
 
@@ -197,7 +205,7 @@ impl<'a, S: Sums> Term<'a, S> {
             list: BlockList::new(plan.rules.clone(), entries),
             recent: recent(plan, first_kept, offset)?,
             evaluator: Evaluator::new(plan.every, plan.limits.clone(), State::default()),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(plan.replica_lag),
             stored: None,
             asked_at: clock::now_millis(),
             asked: Stopwatch::start(),
@@ -215,12 +223,25 @@ impl<'a, S: Sums> Term<'a, S> {
         // The ledger first: a flush that it lists has all its rows, and any other is seen later.
         let since = term.asked_at - plan.overlap.max(plan.idle);
         let rows = desk.wait(desk.store.recorded_since(since))?;
-        term.ledger.note(rows);
+        term.ledger.note(rows, clock::now_millis());
         term.ledger.take(i64::MAX);
         term.rebuild()?;
-        member.start(term.offset)?;
+        term.start()?;
         desk.counters.terms.fetch_add(1, Ordering::Relaxed);
         Ok(term)
+    }
+
+    /// Goes on in the proposals. A partition is seekable a moment after its assignment, and beginning a term again for
+    /// want of that moment would cost another read of the whole window.
+    fn start(&self) -> Result<(), Ended> {
+        let watch = Stopwatch::start();
+        while let Err(error) = self.desk.member.start(self.offset) {
+            if watch.elapsed() > SEEKABLE_WITHIN || !error.retry() {
+                return Err(error.into());
+            }
+            self.desk.pause(STOP_EVERY)?;
+        }
+        Ok(())
     }
 
     /// The seat in which this term began.
@@ -252,11 +273,7 @@ impl<'a, S: Sums> Term<'a, S> {
                         group: self.desk.plan.group.clone(),
                     }));
                 }
-                let pause = async {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    Ok::<_, StoreError>(())
-                };
-                self.desk.wait(pause)?;
+                self.desk.pause(Duration::from_millis(500))?;
                 continue;
             };
             for (row, held) in left {
@@ -351,7 +368,7 @@ impl<'a, S: Sums> Term<'a, S> {
         let now = clock::now_millis();
         let since = self.asked_at.min(now) - overlap.max(CLOCKS_DIFFER);
         let rows = self.desk.wait(self.desk.store.recorded_since(since))?;
-        self.ledger.note(rows);
+        self.ledger.note(rows, now);
         self.asked_at = now;
         self.asked = Stopwatch::start();
         if sweep {
@@ -364,8 +381,10 @@ impl<'a, S: Sums> Term<'a, S> {
     /// Judges the ticks that are due. Gives whether some are left.
     fn judge(&mut self) -> Result<bool, Ended> {
         let Desk { plan, counters, .. } = self.desk;
-        let since = clock::now_millis() - plan.idle;
-        let Some(clock) = self.ledger.watermark(since) else {
+        let now = clock::now_millis();
+        self.ledger.settle(now);
+        let latest = now.saturating_add(plan.future);
+        let Some(clock) = self.ledger.watermark(now - plan.idle, latest) else {
             return Ok(false);
         };
         let watermark = clock.saturating_sub(plan.lateness);
@@ -475,15 +494,16 @@ impl<'a, S: Sums> Term<'a, S> {
     }
 }
 
-/// The block list as it was published; entries that cannot be read are left to whoever wrote them.
+/// The block list of this pipeline as it was published; entries of other pipelines and entries that cannot be read are left
+/// to whoever wrote them.
 fn entries(plan: &Plan) -> Result<Vec<crate::model::BlockEntry>, Ended> {
     let held = read_compacted(&plan.cluster, publish::BLOCK_LIST)?;
     let entries = held.iter().filter_map(|(key, record)| {
-        let entry = wire::read_entry(key, record);
+        let entry = wire::read_entry(&plan.pipeline, key, record);
         if let Err(problem) = &entry {
             tracing::warn!("the block-list entry {key} is not readable: {problem}");
         }
-        entry.ok()
+        entry.ok().flatten()
     });
     Ok(entries.collect())
 }

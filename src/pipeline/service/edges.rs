@@ -1,6 +1,6 @@
 //! What a flush is written to, and how: rows, publications, ledger. Every source of the service ends here.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(super) struct Edges {
     pub(super) outbox: Outbox,
     pub(super) telemetry: Telemetry,
     pub(super) summary: Mutex<Summary>,
+    /// Repeated requests to the store that the metrics know of.
+    retries_told: AtomicU64,
 }
 
 impl Edges {
@@ -60,12 +62,14 @@ impl Edges {
         for topic in made {
             tracing::info!("created the topic {topic}");
         }
+        let zones = settings.policy.zones.iter().map(|zone| zone.id.as_str());
         Ok(Some(Self {
             settings: Arc::clone(settings),
-            store,
+            store: store.with_zones(zones),
             outbox: Outbox::open(&cluster)?,
             telemetry: telemetry.clone(),
             summary: Mutex::default(),
+            retries_told: AtomicU64::new(0),
         }))
     }
 
@@ -77,6 +81,15 @@ impl Edges {
     pub(super) fn summary(&self) -> Summary {
         let summary = self.summary.lock();
         summary.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Brings the metrics up to date with how often requests to the store were repeated; from any task, at any time.
+    pub(super) fn tell_retries(&self) {
+        let retries = self.store.retries();
+        let told = self.retries_told.fetch_max(retries, Ordering::Relaxed);
+        self.telemetry
+            .metrics
+            .store_retried(retries.saturating_sub(told));
     }
 
     /// Steps 2 to 4 of a flush (design section 6): rows, publications, ledger. When this returns, the flush counts, and
@@ -127,9 +140,11 @@ impl Edges {
             exchanges: counts.exchanges,
             rejected: numbers.rejected.len() as u64,
             blocks,
-            stored_at,
+            // Right before the row is written, however long the rest took: the evaluator looks for what arrived lately.
+            stored_at: clock::now_millis(),
         };
         self.store.record(&row).await?;
+        self.tell_retries();
         metrics.flushed(&numbers);
         metrics.rows(sums.iter().map(|rows| rows.num_rows() as u64).sum());
         self.count(|summary| {
@@ -177,6 +192,7 @@ impl Edges {
     async fn outlives(&self, range: &FlushRange, begun_at: i64) -> ServiceFault {
         loop {
             tokio::time::sleep(RECHECK).await;
+            self.tell_retries();
             if let Err(fault) = self.within_deduplication(range, begun_at).await {
                 return fault;
             }

@@ -44,6 +44,8 @@ use crate::telemetry::{Metrics, Part, Telemetry};
 
 /// How often the stop flag is looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// How long leaving the group may take after a fault.
+const LEAVE: Duration = Duration::from_secs(3);
 /// How long flushes under way may take once the service is told to stop.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -209,20 +211,23 @@ pub(super) async fn run(
     telemetry.health.ready(Part::Pipeline);
     telemetry
         .health
-        .waits(Part::Source, "no partition is assigned yet");
+        .waits(Part::Source, "not a member of the group yet");
     let outcome = wiring
         .run((&mut events, &mut evaluated), &mut faults, stop, progress)
         .await;
     evaluating.store(true, Ordering::Relaxed);
     wiring.owners.abort_all();
     service.requests.send(Request::Stop);
-    outcome?;
+    if let Err(fault) = outcome {
+        // The others need not wait for a timeout here either, but a fault is not held up for long.
+        drop(tokio::time::timeout(LEAVE, leave(&mut events)).await);
+        return Err(fault);
+    }
     // Whoever takes over need not wait for a timeout: both groups are left in order.
     drop(tokio::time::timeout(GRACE, evaluated).await);
     leave(&mut events).await;
     let mut summary = service.edges.summary();
     summary.token_cache = shared.tokens.counts();
-    summary.stopped = true;
     Ok(summary)
 }
 
@@ -314,7 +319,7 @@ impl Wiring {
                 event = events.recv() => match event {
                     Some(Event::Failed(error)) => return Err(ServiceFault::from(error).into()),
                     Some(Event::Stopped) | None => return Ok(()),
-                    Some(event) => self.follow(event)?,
+                    Some(event) => self.follow(event),
                 },
                 Some(fault) = faults.recv() => return Err(fault),
                 ended = &mut *evaluated => {
@@ -362,11 +367,10 @@ impl Wiring {
         metrics.token_lookups(tokens.hits, tokens.misses);
     }
 
-    fn follow(&mut self, event: Event) -> Result<(), Fault> {
+    fn follow(&mut self, event: Event) {
         match event {
             Event::Assigned(assignment) => {
                 self.service.edges.telemetry.metrics.rebalanced();
-                self.service.edges.telemetry.health.ready(Part::Source);
                 let lease = assignment.lease.clone();
                 let owner = owner::own(Arc::clone(&self.service), assignment, self.policy);
                 self.running.insert(lease, self.owners.spawn(owner));
@@ -383,10 +387,10 @@ impl Wiring {
                     .send(&lease, Work::Close(lease.clone()));
             }
             // Records go to the judging threads directly; the rest is answered where it is received.
+            Event::Joined => self.service.edges.telemetry.health.ready(Part::Source),
             Event::Records(_) | Event::Reached(..) | Event::Failed(_) | Event::Stopped => {}
         }
         let count = self.running.len();
         self.service.workers.all(|| Work::Partitions(count));
-        Ok(())
     }
 }

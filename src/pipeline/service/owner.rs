@@ -42,7 +42,7 @@ pub(super) async fn own(
         tracing::warn!("{at}: {note}");
     }
     if let Some(lost) = found.lost {
-        let records = lost.to - lost.from;
+        let records = lost.records;
         service.edges.count(|summary| summary.lost += records);
         service.edges.telemetry.metrics.gap(records);
         tracing::warn!(

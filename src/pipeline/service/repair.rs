@@ -14,6 +14,7 @@ use super::mark::{Intent, Mark};
 use super::{ServiceFault, SourceError};
 use crate::clock;
 use crate::config::KafkaSource;
+use crate::model::EventTime;
 use crate::store::clickhouse::{ClickHouse, FlushRange, LedgerRow};
 use crate::wire::kafka;
 
@@ -126,12 +127,18 @@ impl<'r> Repair<'r> {
             let unfinished = match committed.zip(intent) {
                 Some((first, intent)) if !is_done(row.as_ref(), first, intent) => {
                     let blocks = self.store.blocks_since(intent.at).await?;
+                    let age = clock::now_millis().saturating_sub(intent.at);
+                    let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
+                    let forgotten = self
+                        .store
+                        .remembered_for()
+                        .is_some_and(|time| age > time / 2);
                     Some(Unfinished {
                         first,
                         end: intent.end,
                         begun_at: intent.at,
                         blocks,
-                        repeatable: blocks <= self.store.deduplication_window() / 2,
+                        repeatable: blocks <= self.store.deduplication_window() / 2 && !forgotten,
                     })
                 }
                 _ => None,
@@ -168,6 +175,12 @@ impl<'r> Repair<'r> {
         // Committing first also makes sure that no service is at work on the partition.
         self.commit(standing, unfinished.first, &mark)?;
         if decision == Decision::Skip {
+            // The row that ends where the flush begins has the list of closed halves even where it was too long to travel.
+            let before = self
+                .store
+                .ledger(&standing.topic, standing.partition)
+                .await?;
+            let before = before.filter(|row| row.range.last == unfinished.first);
             let row = LedgerRow {
                 range: FlushRange {
                     topic: standing.topic.clone(),
@@ -176,10 +189,13 @@ impl<'r> Repair<'r> {
                     last: unfinished.end,
                     drain: mark.intent.is_some_and(|intent| intent.drain),
                 },
-                from: mark.join.from,
-                clock: mark.join.clock.map(crate::model::EventTime::nanos),
-                greatest: None,
-                closed: mark.join.closed.clone(),
+                from: before.as_ref().map_or(mark.join.from, |row| row.from),
+                clock: match &before {
+                    Some(row) => row.clock,
+                    None => mark.join.clock.map(EventTime::nanos),
+                },
+                greatest: before.as_ref().and_then(|row| row.greatest),
+                closed: before.map_or(mark.join.closed, |row| row.closed),
                 minutes: Vec::new(),
                 // What was written of it, and where, is not known.
                 all_minutes: true,

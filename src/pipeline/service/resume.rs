@@ -30,6 +30,8 @@ pub struct Lost {
     pub from: u64,
     /// First offset that is left.
     pub to: u64,
+    /// Records among them that were never counted; the others are halves that waited for theirs.
+    pub records: u64,
 }
 
 /// Why a partition cannot go on by itself.
@@ -59,9 +61,12 @@ pub fn resume(
     on_gap: Gap,
 ) -> Result<Resume, Stuck> {
     let mut resume = position(assignment, ledger, start)?;
-    if resume.first > assignment.high {
+    let position = resume
+        .repeat
+        .map_or(resume.first, |intent| intent.end.max(resume.first));
+    if position > assignment.high {
         return Err(Stuck::Beyond {
-            position: resume.first,
+            position,
             high: assignment.high,
         });
     }
@@ -69,6 +74,7 @@ pub fn resume(
         let lost = Lost {
             from: resume.join.from,
             to: assignment.low,
+            records: assignment.low.saturating_sub(resume.first),
         };
         if on_gap == Gap::Fail {
             return Err(Stuck::Gap(lost));
@@ -118,7 +124,10 @@ fn position(
             Ok(from_ledger(row, note))
         }
         Some(row) if row.range.last == *offset => {
-            let mut resume = from_ledger(row, None);
+            let note = mark.is_none().then_some(
+                "the committed metadata is not ours; a flush that was begun and not finished cannot be recognised",
+            );
+            let mut resume = from_ledger(row, note);
             // A drain adds no record, so its row ends where the row before it does.
             let intent = mark.and_then(|mark| mark.intent);
             resume.repeat =
@@ -296,7 +305,11 @@ mod tests {
     fn lost_records_are_a_fault_or_are_counted() {
         let early = mark(4, None);
         let assignment = assignment(Some((6, &early)));
-        let lost = Lost { from: 4, to: 10 };
+        let lost = Lost {
+            from: 4,
+            to: 10,
+            records: 4,
+        };
         assert_eq!(
             resume(&assignment, None, Start::Earliest, Gap::Fail),
             Err(Stuck::Gap(lost))

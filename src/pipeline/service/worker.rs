@@ -16,7 +16,7 @@ use crate::correlate::JoinState;
 use crate::model::EventTime;
 use crate::pipeline::partition::{Flush, Partition};
 use crate::pipeline::run::{Fault, spawn};
-use crate::source::kafka::{Batch, Lease};
+use crate::source::kafka::{Batch, Lease, TopicPartition};
 
 /// How often flushes are looked at that end by time.
 const TICK: Duration = Duration::from_millis(10);
@@ -94,6 +94,7 @@ impl Workers {
                 interval: pace.flush_every,
                 partitions: 1,
                 lanes: HashMap::new(),
+                closed: HashMap::new(),
                 finishing: false,
                 done: None,
             };
@@ -138,6 +139,8 @@ struct Worker {
     /// Partitions of this process, which share its memory.
     partitions: usize,
     lanes: HashMap<Lease, Lane>,
+    /// The lease of each partition that ended last.
+    closed: HashMap<TopicPartition, u64>,
     /// The process is to end.
     finishing: bool,
     /// Let go of when everything is stored then.
@@ -193,6 +196,7 @@ impl Worker {
                 }
                 Ok(Work::Close(lease)) => {
                     self.lanes.remove(&lease);
+                    self.closed.insert(lease.at, lease.epoch);
                 }
                 Ok(Work::Partitions(count)) => {
                     // About one block a second and table, whatever the number of partitions.
@@ -226,6 +230,12 @@ impl Worker {
     }
 
     fn open(&mut self, opening: Opening) {
+        let lease = &opening.lease;
+        let closed = self.closed.get(&lease.at);
+        if closed.is_some_and(|epoch| *epoch >= lease.epoch) {
+            // It was taken away while its owner was still finding out where to start.
+            return;
+        }
         let lane = Lane {
             partition: opening.partition,
             future: self.pace.future,

@@ -55,6 +55,7 @@ impl Log {
         let name = log.topic.clone();
         let metadata = log.consumer.fetch_metadata(Some(&name), PATIENCE);
         let metadata = metadata.map_err(|source| log.error(source))?;
+        log.heard().accepted();
         let partitions = metadata
             .topics()
             .first()
@@ -86,6 +87,7 @@ impl Log {
         let mut log = Self::unassigned(cluster, topic)?;
         let watermarks = log.consumer.fetch_watermarks(&log.topic, 0, PATIENCE);
         let (_, end) = watermarks.map_err(|source| log.error(source))?;
+        log.heard().accepted();
         log.assign(&[(0, Offset::Offset(end))])?;
         Ok(log)
     }
@@ -130,6 +132,7 @@ impl Log {
             match self.consumer.poll(patience) {
                 None => return Ok(Read::Silence),
                 Some(Ok(message)) => {
+                    self.heard().accepted();
                     let key = message.key().unwrap_or_default();
                     return Ok(Read::Record(Record {
                         offset: u64::try_from(message.offset()).unwrap_or_default(),
@@ -138,6 +141,7 @@ impl Log {
                     }));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.heard().accepted();
                     self.unread.remove(&partition);
                     if self.unread.is_empty() {
                         return Ok(Read::End);
@@ -148,23 +152,19 @@ impl Log {
                     if !error.retry() {
                         return Err(error);
                     }
-                    // librdkafka goes on by itself; the patience below ends an outage.
+                    // librdkafka goes on by itself; whoever asks ends an outage by its patience.
                 }
             }
         }
     }
 
+    fn heard(&self) -> &Heard {
+        self.consumer.client().context()
+    }
+
     fn error(&self, source: KafkaError) -> PublishError {
         let what = format!("reading the topic {}", self.topic);
-        match self.consumer.client().context().refusal() {
-            Some(words) => PublishError::Refused {
-                what,
-                brokers: self.cluster.brokers.clone(),
-                words,
-                hint: String::new(),
-            },
-            None => PublishError::kafka(&self.cluster, what, source),
-        }
+        self.heard().judge(&self.cluster, what, source)
     }
 }
 

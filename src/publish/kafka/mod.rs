@@ -15,6 +15,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rdkafka::ClientConfig;
@@ -127,6 +128,16 @@ pub enum PublishError {
         /// What to do about it; may be empty.
         hint: String,
     },
+    /// A broker refuses who the cluster accepted before: it restarts, or credentials are being changed.
+    #[error("{what} at {brokers}: a broker refuses what the cluster accepted before: {source}")]
+    Doubted {
+        /// What was tried.
+        what: String,
+        /// The cluster.
+        brokers: String,
+        /// What the client says.
+        source: Box<KafkaError>,
+    },
     /// A topic is not what it must be.
     #[error("the topic {topic} {problem}{}", hinted(.hint))]
     Topic {
@@ -153,6 +164,7 @@ impl PublishError {
     pub fn retry(&self) -> bool {
         match self {
             Self::Kafka { source, .. } => !wire::is_definite(source),
+            Self::Doubted { .. } => true,
             Self::Refused { .. } | Self::Topic { .. } => false,
         }
     }
@@ -217,20 +229,73 @@ impl From<Event> for Message {
     }
 }
 
-/// Says in our log what librdkafka says, and remembers what the cluster refuses for good: a wrong password shows in no
-/// answer of a call, which only times out.
+/// Says in our log what librdkafka says, and remembers what the cluster refuses: a wrong password shows in no answer of a
+/// call, which only times out. Once a call succeeded the password is right, so what one broker refuses later passes.
 #[derive(Debug, Default)]
-pub struct Heard(Mutex<Option<String>>);
+pub struct Heard {
+    refusal: Mutex<Option<String>>,
+    accepted: AtomicBool,
+}
 
 impl Heard {
-    /// The words of a refusal that does not pass by itself.
-    #[must_use]
-    pub fn refusal(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// A call succeeded: the cluster knows us.
+    pub fn accepted(&self) {
+        self.accepted.store(true, Ordering::Relaxed);
     }
+
+    /// The words of the last refusal.
+    fn refusal(&self) -> Option<String> {
+        let refusal = self.refusal.lock();
+        refusal.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the failure of a call means.
+    #[must_use]
+    pub fn judge(
+        &self,
+        cluster: &Cluster,
+        what: impl Into<String>,
+        source: KafkaError,
+    ) -> PublishError {
+        let (what, brokers) = (what.into(), cluster.brokers.clone());
+        if self.accepted.load(Ordering::Relaxed) {
+            let source = Box::new(source);
+            return if is_about_credentials(&source) {
+                PublishError::Doubted {
+                    what,
+                    brokers,
+                    source,
+                }
+            } else {
+                PublishError::Kafka {
+                    what,
+                    brokers,
+                    source,
+                }
+            };
+        }
+        match self.refusal() {
+            Some(words) => PublishError::Refused {
+                what,
+                brokers,
+                words,
+                hint: "check publish.options: security.protocol, sasl.*, ssl.*".to_owned(),
+            },
+            None => PublishError::kafka(cluster, what, source),
+        }
+    }
+}
+
+/// Whether an error is about who we are, which is decided anew with every connection to a broker.
+fn is_about_credentials(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::UnsupportedSASLMechanism
+        )
+    )
 }
 
 impl ClientContext for Heard {
@@ -242,8 +307,8 @@ impl ClientContext for Heard {
         tracing::warn!(target: "kafka", "{error}: {reason}");
         let code = error.rdkafka_error_code();
         if wire::is_definite(&error) && code != Some(RDKafkaErrorCode::Fatal) {
-            let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            *heard = Some(reason.to_owned());
+            let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+            *refusal = Some(reason.to_owned());
         }
     }
 }

@@ -92,3 +92,28 @@ fn options_of_producers_do_not_reach_readers() {
     }
     assert!(!format!("{cluster:?}").contains("zstd"));
 }
+
+#[test]
+fn a_refusal_is_definite_until_the_cluster_has_accepted_us() {
+    let cluster = cluster("b:1".to_owned());
+    let refused = || KafkaError::Global(RDKafkaErrorCode::Authentication);
+    let silence = || KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
+    let heard = Heard::default();
+    assert!(heard.judge(&cluster, "a look", silence()).retry());
+    heard.error(refused(), "wrong password");
+    // The call only times out, and the reason is what was heard.
+    let error = heard.judge(&cluster, "a look", silence());
+    assert!(
+        !error.retry() && error.to_string().contains("wrong password"),
+        "{error}"
+    );
+    heard.accepted();
+    for _ in 0..2 {
+        assert!(heard.judge(&cluster, "a look", silence()).retry());
+        assert!(heard.judge(&cluster, "a look", refused()).retry());
+        heard.error(refused(), "wrong password");
+    }
+    // Rights are not a matter of one broker.
+    let rights = KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed);
+    assert!(!heard.judge(&cluster, "a look", rights).retry());
+}

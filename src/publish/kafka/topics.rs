@@ -198,15 +198,7 @@ fn partitions(cluster: &Cluster) -> Result<BTreeMap<String, usize>, PublishError
             while client.context().refusal().is_none() && watch.elapsed() < LISTEN {
                 client.poll(Duration::from_millis(10));
             }
-            Err(match client.context().refusal() {
-                Some(words) => PublishError::Refused {
-                    what: what.to_owned(),
-                    brokers: cluster.brokers.clone(),
-                    words,
-                    hint: "check publish.options: security.protocol, sasl.*, ssl.*".to_owned(),
-                },
-                None => PublishError::kafka(cluster, what, source),
-            })
+            Err(client.context().judge(cluster, what, source))
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod context;
 mod poller;
+mod slot;
 
 use std::fmt;
 use std::sync::Arc;
@@ -64,6 +65,8 @@ pub struct Assignment {
 /// Everything the polling thread says.
 #[derive(Debug)]
 pub enum Event {
+    /// The group has accepted us, with partitions or as a spare.
+    Joined,
     /// A partition is ours; nothing is read until [`Request::Start`].
     Assigned(Assignment),
     /// A partition is no longer ours; no commit for it can happen any more.

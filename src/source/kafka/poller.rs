@@ -2,21 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use rdkafka::Message;
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::context::{Change, Context};
+use super::slot::Slot;
 use super::{
-    Assignment, Batch, Commit, Committed, Credit, Event, Lag, Lease, Refused, Request, Settings,
-    SourceError, Span, TopicPartition,
+    Assignment, Commit, Committed, Event, Lag, Lease, Refused, Request, Settings, SourceError,
+    TopicPartition,
 };
 use crate::clock::Stopwatch;
 use crate::wire::kafka;
@@ -33,43 +31,16 @@ const BATCH_RECORDS: usize = 2_048;
 /// Longest sleep without anything to do: how late a rebalance is served.
 const TICK: Duration = Duration::from_millis(20);
 /// How long one question to the cluster may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause before a partition that could not be asked about is asked about again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long the broker may refuse our generation before we join anew: about as long as a rebalance takes.
+const DOUBT: Duration = Duration::from_secs(10);
 /// Pause before a failed question is asked again.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
-/// One assigned partition.
-struct Slot {
-    lease: Lease,
-    /// Assigned, but the group was not yet asked for its offsets.
-    unknown: bool,
-    /// When the group was asked last, in vain.
-    asked: Option<Stopwatch>,
-    /// Set once it is to be read.
-    queue: Option<PartitionQueue<Context>>,
-    /// Start that has to be tried again: a partition is seekable a moment after its assignment.
-    start: Option<(u64, u64)>,
-    /// Offset that the next record has at least.
-    next: u64,
-    reach: u64,
-    /// Set at the end of the partition while nothing has come since: how often there had been statistics by then.
-    ended: Option<u64>,
-    /// The end that was told last.
-    told: u64,
-    under_way: Arc<AtomicUsize>,
-    pending: Pending,
-}
-
-/// Records that are collected for one partition.
-#[derive(Default)]
-struct Pending {
-    bytes: Vec<u8>,
-    records: Vec<Span>,
-}
-
 /// Takes what the thread says; must not block.
-type Deliver = Box<dyn FnMut(Event) + Send>;
+pub(super) type Deliver = Box<dyn FnMut(Event) + Send>;
 
 pub(super) struct Poller {
     consumer: Arc<BaseConsumer<Context>>,
@@ -81,6 +52,8 @@ pub(super) struct Poller {
     /// after which librdkafka reads a partition only once it is assigned anew. Where to go on is decided as at every
     /// assignment.
     rejoin: bool,
+    /// Since when the broker has doubted our membership.
+    doubted: Option<Stopwatch>,
     /// Whether the cluster has ever accepted us.
     accepted: bool,
     wake: Sender<Request>,
@@ -126,6 +99,7 @@ impl Poller {
             epochs: 0,
             commits: Vec::new(),
             rejoin: false,
+            doubted: None,
             accepted: false,
             wake,
             deliver,
@@ -224,7 +198,9 @@ impl Poller {
         for change in self.consumer.context().changes() {
             match change {
                 Change::Assigned(names) => {
-                    self.accepted = true;
+                    if !std::mem::replace(&mut self.accepted, true) {
+                        (self.deliver)(Event::Joined);
+                    }
                     for (topic, partition) in names {
                         let topic = Arc::from(topic);
                         self.lease(TopicPartition { topic, partition });
@@ -301,6 +277,8 @@ impl Poller {
                 Err(error) => {
                     slot.asked = Some(Stopwatch::start());
                     tracing::warn!("cannot learn where {at} stands: {error}; trying again");
+                    // The others are asked about after the next poll, so that waiting for many does not add up.
+                    return;
                 }
             }
         }
@@ -402,68 +380,79 @@ impl Poller {
 
     /// Commits everything that was asked for in one request to the broker; what cannot be committed now stays.
     fn commit(&mut self) -> Result<(), SourceError> {
-        if self.commits.is_empty() {
-            return Ok(());
-        }
-        let mut list = TopicPartitionList::new();
         let mut alive = Vec::with_capacity(self.commits.len());
-        let mut longest = 0;
         for commit in std::mem::take(&mut self.commits) {
-            let at = &commit.lease.at;
-            let ours = self
-                .slots
-                .get(at)
-                .is_some_and(|slot| slot.lease == commit.lease);
-            if !ours {
+            let slot = self.slots.get(&commit.lease.at);
+            if slot.is_some_and(|slot| slot.lease == commit.lease) {
+                alive.push(commit);
+            } else {
                 let _ = commit.done.send(Err(Refused));
-                continue;
             }
-            longest = longest.max(commit.metadata.len());
-            let offset = i64::try_from(commit.offset).unwrap_or(i64::MAX);
-            let mut element = list.add_partition(&at.topic, at.partition);
-            if let Err(error) = element.set_offset(Offset::Offset(offset)) {
-                tracing::warn!("{at}: {error}");
-            }
-            element.set_metadata(&commit.metadata);
-            alive.push(commit);
         }
-        if alive.is_empty() {
+        // A lost assignment is revoked with the next poll; until then somebody else may own it already.
+        if alive.is_empty() || self.consumer.assignment_lost() {
+            self.commits = alive;
             return Ok(());
         }
-        match self.consumer.commit(&list, CommitMode::Sync) {
+        match self.consumer.commit(&listed(&alive), CommitMode::Sync) {
             Ok(()) => {
+                self.doubted = None;
                 for commit in alive {
                     let _ = commit.done.send(Ok(()));
                 }
+                Ok(())
             }
-            Err(error) => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {
-                    self.commits = alive;
-                    return Err(SourceError::Metadata(longest));
-                }
-                Some(
-                    RDKafkaErrorCode::IllegalGeneration
-                    | RDKafkaErrorCode::UnknownMemberId
-                    | RDKafkaErrorCode::StaleMemberEpoch
-                    | RDKafkaErrorCode::FencedMemberEpoch,
-                ) => {
+            Err(error) => self.uncommitted(alive, error),
+        }
+    }
+
+    /// What becomes of commits that the broker did not take.
+    fn uncommitted(&mut self, alive: Vec<Commit>, error: KafkaError) -> Result<(), SourceError> {
+        let code = error.rdkafka_error_code();
+        match code {
+            Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {
+                let longest = alive.iter().map(|commit| commit.metadata.len()).max();
+                self.commits = alive;
+                return Err(SourceError::Metadata(longest.unwrap_or_default()));
+            }
+            Some(
+                RDKafkaErrorCode::IllegalGeneration
+                | RDKafkaErrorCode::UnknownMemberId
+                | RDKafkaErrorCode::StaleMemberEpoch
+                | RDKafkaErrorCode::FencedMemberEpoch,
+            ) => {
+                // While the group rebalances this says nothing yet: the next generation is about to be told. When it is
+                // not, the group goes on without us.
+                let since = self.doubted.get_or_insert_with(Stopwatch::start);
+                if since.elapsed() >= DOUBT {
                     tracing::warn!("the group goes on without us ({error}); joining again");
-                    self.commits = alive;
                     self.rejoin = true;
                 }
-                _ if kafka::is_definite(&error) => {
-                    self.commits = alive;
-                    let words = self.consumer.context().words();
-                    return Err(SourceError::Definite { error, words });
+            }
+            _ if kafka::is_definite(&error) => {
+                self.commits = alive;
+                let words = self.consumer.context().words();
+                return Err(SourceError::Definite { error, words });
+            }
+            // A rebalance in progress, a coordinator that moves, a broker that is down: asked again after a poll. One
+            // partition that is gone must not hold up the others.
+            _ if alive.len() > 1 && code != Some(RDKafkaErrorCode::RebalanceInProgress) => {
+                for commit in alive {
+                    let alone = listed(std::slice::from_ref(&commit));
+                    if self.consumer.commit(&alone, CommitMode::Sync).is_ok() {
+                        let _ = commit.done.send(Ok(()));
+                    } else {
+                        self.commits.push(commit);
+                    }
                 }
-                // A rebalance in progress, a coordinator that moves, a broker that is down: asked again after a poll.
-                _ => {
-                    tracing::warn!("offsets are not committed yet: {error}");
-                    self.commits = alive;
-                    std::thread::sleep(BACK_OFF);
-                }
-            },
+                tracing::warn!("offsets are not all committed yet: {error}");
+                std::thread::sleep(BACK_OFF);
+                return Ok(());
+            }
+            _ => tracing::warn!("offsets are not committed yet: {error}"),
         }
+        self.commits = alive;
+        std::thread::sleep(BACK_OFF);
         Ok(())
     }
 
@@ -472,6 +461,7 @@ impl Poller {
         if !std::mem::take(&mut self.rejoin) {
             return;
         }
+        self.doubted = None;
         let all: Vec<TopicPartition> = self.slots.keys().cloned().collect();
         for at in &all {
             self.end(at);
@@ -497,110 +487,22 @@ impl Poller {
     }
 }
 
-impl Slot {
-    fn new(lease: Lease) -> Self {
-        Self {
-            lease,
-            unknown: true,
-            asked: None,
-            queue: None,
-            start: None,
-            next: 0,
-            reach: 0,
-            ended: None,
-            told: 0,
-            under_way: Arc::new(AtomicUsize::new(0)),
-            pending: Pending::default(),
+/// The offsets to commit, with their metadata.
+fn listed(commits: &[Commit]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for commit in commits {
+        let at = &commit.lease.at;
+        let offset = i64::try_from(commit.offset).unwrap_or(i64::MAX);
+        let mut element = list.add_partition(&at.topic, at.partition);
+        if let Err(error) = element.set_offset(Offset::Offset(offset)) {
+            tracing::warn!("{at}: {error}");
         }
+        element.set_metadata(&commit.metadata);
     }
-
-    /// Seeks, splits the queue off, and seeks once more: whatever was fetched into the common queue before the split is
-    /// outdated by the second seek, so records cannot overtake each other.
-    fn begin(
-        &mut self,
-        consumer: &Arc<BaseConsumer<Context>>,
-        wake: &Sender<Request>,
-        from: u64,
-        reach: u64,
-    ) -> Result<(), KafkaError> {
-        let at = &self.lease.at;
-        let offset = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
-        let seek = || consumer.seek(&at.topic, at.partition, offset, PATIENCE);
-        self.queue = None;
-        seek()?;
-        let queue = consumer.split_partition_queue(&at.topic, at.partition);
-        let mut queue = queue.ok_or_else(|| KafkaError::Seek("no such partition".to_owned()))?;
-        let wake = wake.clone();
-        queue.set_nonempty_callback(move || {
-            let _ = wake.send(Request::Wake);
-        });
-        seek()?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&at.topic, at.partition);
-        consumer.resume(&list)?;
-        self.queue = Some(queue);
-        self.next = from;
-        self.reach = reach;
-        self.ended = None;
-        self.told = 0;
-        Ok(())
-    }
-
-    fn keep(&mut self, message: &BorrowedMessage<'_>) {
-        let offset = unsigned(message.offset());
-        if offset < self.next {
-            return;
-        }
-        self.next = offset + 1;
-        self.ended = None;
-        let payload = message.payload().unwrap_or_default();
-        let start = self.pending.bytes.len();
-        self.pending.bytes.extend_from_slice(payload);
-        self.pending.records.push(Span {
-            offset,
-            start,
-            len: payload.len(),
-            timestamp: message.timestamp().to_millis(),
-        });
-    }
-
-    /// Hands the collected records on.
-    fn hand_on(&mut self, budget: usize, wake: &Sender<Request>, deliver: &mut Deliver) {
-        if self.pending.records.is_empty() {
-            return;
-        }
-        let Pending { bytes, records } = std::mem::take(&mut self.pending);
-        // A record costs more than its bytes, so a stream of tiny ones is bounded too.
-        let cost = bytes.len() + records.len() * size_of::<Span>();
-        let credit = Credit::take(cost, &self.under_way, budget, wake);
-        let lease = self.lease.clone();
-        deliver(Event::Records(Batch {
-            lease,
-            records,
-            bytes,
-            _credit: credit,
-        }));
-    }
-
-    /// The end of the partition was polled: everything before it is delivered. That holds for `reach` too, which was the
-    /// end of something once, even where compaction and transactions have removed the records just before it.
-    fn reached(&mut self, statistics: u64, deliver: &mut Deliver) {
-        self.ended = Some(statistics);
-        self.told = self.next.max(self.reach);
-        deliver(Event::Reached(self.lease.clone(), self.told));
-    }
-
-    /// The queue is empty. Statistics that were made after the end was polled, and read before the queue was, know where
-    /// exactly the end is: offsets without records may lie before it.
-    fn emptied(&mut self, (statistics, end): (u64, u64), deliver: &mut Deliver) {
-        if self.ended.is_some_and(|ended| statistics > ended) && end > self.told {
-            self.told = end;
-            deliver(Event::Reached(self.lease.clone(), end));
-        }
-    }
+    list
 }
 
 /// Offsets of real records are never negative.
-fn unsigned(offset: i64) -> u64 {
+pub(super) fn unsigned(offset: i64) -> u64 {
     u64::try_from(offset).unwrap_or_default()
 }

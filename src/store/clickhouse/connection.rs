@@ -4,6 +4,7 @@
 //! sends the very bytes and the very token of the first try.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -53,12 +54,25 @@ const INSERT: &[(&str, &str)] = &[
     ("insert_distributed_sync", "1"),
 ];
 
+/// Settings of every insert into replicated tables besides: done means that most replicas have the rows, so that the loss
+/// of one does not take rows along that the ledger calls done. Of two replicas both must be there; three go on without one.
+const QUORUM: &[(&str, &str)] = &[
+    ("insert_quorum", "auto"),
+    // Inserts of several nodes wait for replicas, and not for each other.
+    ("insert_quorum_parallel", "1"),
+    // The server says that it waited in vain before the try is over.
+    ("insert_quorum_timeout", "20000"),
+];
+
 /// The way to one ClickHouse server.
 #[derive(Clone)]
 pub(super) struct Connection {
     client: Client,
     place: Arc<str>,
     deadline: Duration,
+    /// Requests that were repeated.
+    retries: Arc<AtomicU64>,
+    replicated: bool,
     /// Whether the server knows [`SUPERSEDING`].
     superseded: bool,
 }
@@ -83,6 +97,8 @@ impl Connection {
             client,
             place: settings.url.as_str().into(),
             deadline: settings.deadline,
+            retries: Arc::default(),
+            replicated: settings.replicated,
             superseded: false,
         })
     }
@@ -133,7 +149,8 @@ impl Connection {
             .client
             .insert_formatted_with(sql)
             .with_setting("insert_deduplication_token", token);
-        for (name, value) in INSERT {
+        let quorum = if self.replicated { QUORUM } else { &[] };
+        for (name, value) in INSERT.iter().chain(quorum) {
             insert = insert.with_setting(*name, *value);
         }
         if self.superseded {
@@ -180,9 +197,15 @@ impl Connection {
             if !error.retry() || watch.elapsed() + pause >= self.deadline {
                 return Err(error);
             }
+            self.retries.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%error, tries, pause_ms = pause.as_millis(), "{what} is tried again");
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// How often a request was repeated so far.
+    pub(super) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     async fn in_time<T>(

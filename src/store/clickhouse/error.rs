@@ -198,7 +198,11 @@ impl StoreError {
     fn answered(place: String, text: &str) -> Self {
         let code = exception_code(text);
         let message: String = text.trim().chars().take(MOST_WORDS).collect();
-        let definite = code.is_some() || matches!(text.get(..1), Some("3" | "4")) && status(text);
+        // What stands between us and the server may be slow or busy, too.
+        let definite = code.is_some()
+            || status(text).is_some_and(|status| {
+                (300..500).contains(&status) && !matches!(status, 408 | 425 | 429)
+            });
         if definite {
             Self::Refused {
                 place,
@@ -211,10 +215,11 @@ impl StoreError {
     }
 }
 
-/// Whether a message starts with a status code, as the client writes it for an answer without a body.
-fn status(text: &str) -> bool {
-    let digits = text.chars().take_while(char::is_ascii_digit).count();
-    digits == 3
+/// The status code that a message starts with, as the client writes it for an answer without a body.
+fn status(text: &str) -> Option<u16> {
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    let digits = text.get(..end.unwrap_or(text.len()))?;
+    (digits.len() == 3).then(|| digits.parse().ok()).flatten()
 }
 
 /// The code in `Code: 516. DB::Exception: …`.
@@ -255,6 +260,9 @@ mod tests {
             "Code: 241. DB::Exception: memory limit exceeded. (MEMORY_LIMIT_EXCEEDED)",
             "Code: 999. Coordination::Exception: Session expired. (KEEPER_EXCEPTION)",
             "503 Service Unavailable",
+            "408 Request Timeout",
+            "425 Too Early",
+            "429 Too Many Requests",
             "<html><h1>502 Bad Gateway</h1></html>",
         ] {
             assert!(answer(passing).retry(), "{passing}");
@@ -265,6 +273,7 @@ mod tests {
             "Code: 60. DB::Exception: Table g.x does not exist. (UNKNOWN_TABLE)",
             "Code: 53. DB::Exception: Cannot convert. (TYPE_MISMATCH)",
             "404 Not Found",
+            "301 Moved Permanently",
         ] {
             assert!(!answer(definite).retry(), "{definite}");
             assert!(answer(definite).to_string().contains(definite));

@@ -16,8 +16,9 @@ use super::connection::{LONG, SHORT};
 use super::{ClickHouse, Detections, FlushRange, LedgerRow, StoreError, blocks, literal};
 use crate::clock::Stopwatch;
 
-/// Columns of the ledger as plain numbers and texts.
-const LEDGER: &str = "toString(topic) AS topic, `partition`, first, last, toUInt64(drain) AS drained, resume_from, \
+/// Columns of the ledger as plain numbers and texts. None of them has the name of a column that conditions are about: the
+/// condition would mean the expression then, and no key finds it.
+const LEDGER: &str = "toString(topic) AS topic_name, `partition`, first, last, toUInt64(drain) AS drained, resume_from, \
      resume_clock, stream_clock, closed, arrayMap(minute -> toInt64(toUnixTimestamp(minute)) * 1000, minutes) AS minutes, \
      toUInt64(all_minutes) AS every_minute, records, exchanges, rejected, blocks, \
      toUnixTimestamp64Milli(stored_at) AS stored";
@@ -86,7 +87,7 @@ impl ClickHouse {
     pub async fn recorded_since(&self, stored_at: i64) -> Result<Vec<LedgerRow>, StoreError> {
         let sql = format!(
             "SELECT {LEDGER} FROM {} WHERE pipeline = {} AND stored_at >= {} \
-             ORDER BY stored, topic, `partition`, last, drained",
+             ORDER BY stored, topic_name, `partition`, last, drained",
             self.table("flushes"),
             literal(&self.pipeline),
             time(stored_at),
@@ -139,6 +140,7 @@ impl ClickHouse {
         let columns = [
             ("pipeline", text(&self.pipeline)),
             ("tick", Arc::new(Int64Array::from(vec![tick]))),
+            ("term", Arc::new(UInt64Array::from(vec![term]))),
             ("state", text(state)),
             ("changes", text(changes)),
         ];
@@ -161,14 +163,14 @@ impl ClickHouse {
         self.detections(&sql).await
     }
 
-    /// Detections of the newest tick, whatever its age.
+    /// Detections of the newest tick, whatever its age; of several terms, those of the latest.
     ///
     /// # Errors
     /// Refused, or still unreachable after the deadline.
     pub async fn newest_detections(&self) -> Result<Option<Detections>, StoreError> {
         let condition = format!("WHERE pipeline = {}", literal(&self.pipeline));
-        let order = "ORDER BY tick DESC, stored_at LIMIT 1";
-        let columns = "tick, state, changes, stored_at";
+        let order = "ORDER BY tick DESC, term DESC LIMIT 1";
+        let columns = "tick, term, state, changes";
         let sql = format!(
             "SELECT tick, state, changes FROM (SELECT {columns} FROM {detections} {condition} {order} \
              UNION ALL SELECT {columns} FROM {newest} {condition} {order}) {order}",
@@ -266,7 +268,7 @@ fn read_ledger(batch: &RecordBatch) -> Result<Vec<LedgerRow>, ArrowError> {
         lists.ok_or_else(|| ArrowError::SchemaError(format!("{name} is not a list")))
     };
     let not_ours = |name: &str| ArrowError::SchemaError(format!("{name} is not what we wrote"));
-    let topics = texts(batch, "topic")?;
+    let topics = texts(batch, "topic_name")?;
     let partitions = signed(batch, "partition")?;
     let [
         first,

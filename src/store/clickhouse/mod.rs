@@ -143,6 +143,8 @@ pub struct ClickHouse {
     connection: Connection,
     database: Arc<str>,
     pipeline: Arc<str>,
+    /// Condition on the zones whose rows are read; `None` = all.
+    zones: Option<Arc<str>>,
     window: u64,
     /// Seconds that the ledger reaches back.
     kept_ledger: u64,
@@ -204,10 +206,30 @@ impl ClickHouse {
             connection,
             database: settings.database.as_str().into(),
             pipeline: pipeline.into(),
+            zones: None,
             window,
             kept_ledger: schema::kept_ledger(settings).as_secs(),
             replicated: settings.replicated,
         }
+    }
+
+    /// The same store, of which only rows of these zones are read. Sums of pipelines that share a database lie in the same
+    /// tables, and each pipeline judges its own.
+    #[must_use]
+    pub fn with_zones<'z>(mut self, zones: impl IntoIterator<Item = &'z str>) -> Self {
+        let zones: Vec<String> = zones.into_iter().map(literal).collect();
+        self.zones = Some(if zones.is_empty() {
+            "0".into()
+        } else {
+            format!("zone IN ({})", zones.join(", ")).into()
+        });
+        self
+    }
+
+    /// How often a request was repeated so far, by all clones together.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.connection.retries()
     }
 
     /// Creates and upgrades the database and its tables; the names of what was applied, none when all was there.

@@ -344,7 +344,7 @@ fn value(name: &str, settings: &Settings) -> String {
         "aggregating" => engine(settings, "AggregatingMergeTree", ""),
         "replacing" => engine(settings, "ReplacingMergeTree", ""),
         "replacing_by_last" => engine(settings, "ReplacingMergeTree", "last"),
-        "replacing_by_tick" => engine(settings, "ReplacingMergeTree", "tick"),
+        "replacing_by_version" => engine(settings, "ReplacingMergeTree", "version"),
         // One table for all shards, so that every node sees the same version.
         "everywhere_replacing" if settings.replicated => {
             "ReplicatedReplacingMergeTree('/clickhouse/tables/{database}/{table}', '{shard}-{replica}')".to_owned()

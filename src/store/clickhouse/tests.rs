@@ -171,4 +171,33 @@ async fn every_insert_says_everything_that_makes_it_count_once() {
         assert!(head.contains(setting), "{setting} in {head}");
     }
     assert!(!head.contains("compress=1"), "{head}");
+    assert!(!head.contains("insert_quorum"), "{head}");
+    // Of replicated tables, most replicas have the rows before the answer comes.
+    let replicated = Settings {
+        replicated: true,
+        ..settings(&url, "g")
+    };
+    let connection = Connection::new(&replicated).unwrap();
+    let body = Bytes::from_static(b"rows");
+    connection
+        .insert("INSERT INTO t FORMAT ArrowStream", "t", body)
+        .await
+        .unwrap();
+    let head = heads.recv().unwrap();
+    for setting in ["insert_quorum=auto", "insert_quorum_parallel=1"] {
+        assert!(head.contains(setting), "{setting} in {head}");
+    }
+}
+
+#[tokio::test]
+async fn repeated_requests_are_counted_by_all_clones_together() {
+    let unreachable = settings("http://127.0.0.1:1", "g");
+    let connection = Connection::new(&unreachable).unwrap();
+    let store = ClickHouse::with(connection, &unreachable, "p", 0);
+    let other = store.clone().with_zones(["z"]);
+    assert_eq!(store.retries(), 0);
+    assert!(store.newest_minute().await.unwrap_err().retry());
+    let retries = store.retries();
+    assert!(retries > 0);
+    assert_eq!(other.retries(), retries);
 }

@@ -5,7 +5,7 @@
 
 mod bounds;
 mod naive;
-mod protocol;
+pub mod protocol;
 mod starting;
 
 use std::collections::BTreeMap;

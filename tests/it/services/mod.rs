@@ -5,6 +5,7 @@ mod chaos;
 mod contents;
 mod deployment;
 mod evaluator;
+mod gaps;
 mod replica;
 mod source;
 

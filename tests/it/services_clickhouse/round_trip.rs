@@ -239,6 +239,19 @@ async fn a_tick_has_one_row_of_every_term_that_judged_it() {
         states[0] == expected[1].state && states[1] == "theirs",
         "{states:?}"
     );
+    // Of two rows of the newest tick the later term's is kept, whichever came last.
+    for (term, state) in [(6, "latest"), (5, "stale")] {
+        store
+            .write_detections(900_000, term, state, "[]")
+            .await
+            .unwrap();
+    }
+    let newest = Some(Detections {
+        tick: 900_000,
+        state: "latest".to_owned(),
+        changes: "[]".to_owned(),
+    });
+    assert_eq!(store.newest_detections().await.unwrap(), newest);
     let other = ClickHouse::open(&settings, "other").await.unwrap();
     assert_eq!(other.detections_after(None).await.unwrap(), []);
     super::sql(
@@ -247,8 +260,47 @@ async fn a_tick_has_one_row_of_every_term_that_judged_it() {
     )
     .await
     .unwrap();
-    assert_eq!(
-        store.newest_detections().await.unwrap().as_ref(),
-        expected.last()
+    let merge = format!(
+        "OPTIMIZE TABLE {}.newest_detections FINAL",
+        settings.database
     );
+    super::sql(&settings, &merge).await.unwrap();
+    assert_eq!(store.newest_detections().await.unwrap(), newest);
+}
+
+#[tokio::test]
+async fn pipelines_that_share_a_database_read_their_own_zones() {
+    let Some(settings) = settings("zones") else {
+        return;
+    };
+    let store = ClickHouse::open(&settings, "shop").await.unwrap();
+    // Everything of these rows is called x, the zone too.
+    let minute = now() / MINUTE * MINUTE;
+    let sums = flushes::of_endpoints(&[(minute, "/a".to_owned(), 3)]);
+    store.write(&range(0, 1), &sums, now()).await.unwrap();
+    for (zones, requests) in [
+        (&["x"][..], 3),
+        (&["it's", "x"], 3),
+        (&["y", "xx"], 0),
+        (&[], 0),
+    ] {
+        let store = store.clone().with_zones(zones.iter().copied());
+        let table = endpoints();
+        for rows in [
+            store.read(table, Range::ALL, None).await.unwrap(),
+            store
+                .read(
+                    table,
+                    Range::ending_with(minute, 90),
+                    Some(Resolution::Hour),
+                )
+                .await
+                .unwrap(),
+            store.read_minutes(table, &[minute]).await.unwrap(),
+        ] {
+            assert_eq!(total(&rows, "requests"), requests, "{zones:?}");
+        }
+        let newest = store.newest_minute().await.unwrap();
+        assert_eq!(newest, (requests > 0).then_some(minute), "{zones:?}");
+    }
 }

@@ -6,13 +6,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gatewatch::clock;
-use gatewatch::model::{BlockKey, BlockKind, Proposal, Wish};
+use gatewatch::detect::blocklist;
+use gatewatch::model::{BlockKey, BlockKind, Network, Proposal, Wish};
 use gatewatch::publish;
 use gatewatch::publish::blocklist::{Answer, Entry, parse, proposal, read_entry};
 use gatewatch::publish::kafka::{
     Log, Message, Outbox, Position, Read, WriteError, Writer, read_compacted,
 };
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::{MINUTE, PATIENCE, World};
 use crate::command::output;
@@ -54,7 +56,9 @@ impl World {
         let held = read_compacted(&self.plan.cluster, publish::BLOCK_LIST).unwrap();
         held.iter()
             .map(|(key, record)| {
-                let entry = read_entry(key, record).unwrap();
+                let entry = read_entry(&self.plan.pipeline, key, record)
+                    .unwrap()
+                    .unwrap();
                 let requests = entry.evidence.get("requests").copied().unwrap_or_default();
                 (key.clone(), (entry.revision, requests))
             })
@@ -140,6 +144,47 @@ fn the_block_list_has_one_writer_and_one_history() {
 }
 
 #[test]
+fn pipelines_that_share_a_topic_leave_each_others_entries_alone() {
+    let Some(shop) = World::real("pipelines_that_share_a_topic_leave_each_others_entries_alone")
+    else {
+        return;
+    };
+    let mut log = Log::tail(&shop.plan.cluster, publish::PROPOSALS).unwrap();
+    let held = |entity: &str| {
+        let mut held = read_compacted(&shop.plan.cluster, publish::BLOCK_LIST).unwrap();
+        held.remove(&format!("z/ip/{entity}"))
+    };
+    shop.propose(&[&wish("1", "203.0.113.1", 60 * MINUTE)]);
+    let running = shop.evaluate();
+    assert_eq!(shop.answer(&mut log, "1").outcome, "added");
+    running.stop();
+    let before = held("203.0.113.1").unwrap();
+    // The other one enforces nothing, allows the entity and has room for one entry.
+    let mut bank = World::on(shop.plan.cluster.brokers.clone(), None, "unused");
+    bank.plan.pipeline = "bank".to_owned();
+    bank.plan
+        .cluster
+        .prefix
+        .clone_from(&shop.plan.cluster.prefix);
+    bank.plan.group = format!("bank.{}", shop.plan.group);
+    bank.plan.rules = blocklist::Rules {
+        enforce: false,
+        allow: vec![Network::parse("203.0.113.1/32").unwrap()],
+        max: 1,
+    };
+    bank.propose(&[&wish("2", "203.0.113.2", 60 * MINUTE)]);
+    let running = bank.evaluate();
+    let answer = bank.answer(&mut log, "2");
+    assert_eq!(
+        (answer.outcome.as_str(), answer.simulated),
+        ("added", Some(true))
+    );
+    running.stop();
+    assert_eq!(held("203.0.113.1"), Some(before));
+    assert!(held("203.0.113.2").is_some());
+}
+
+#[test]
 fn a_stale_writer_cannot_revive_a_withdrawn_entry() {
     let Some(world) = World::real("a_stale_writer_cannot_revive_a_withdrawn_entry") else {
         return;
@@ -176,7 +221,20 @@ fn a_stale_writer_cannot_revive_a_withdrawn_entry() {
     stale
         .write(&[entry(Some("listed"))], &position, &identity)
         .unwrap();
-    // It wants to write on, but somebody else took the pen and withdrew the entry.
+    // It wants to write on, but somebody else took the pen and withdrew the entry. Its open transaction ends with that.
+    let dying: BaseProducer = cluster
+        .reader()
+        .set("transactional.id", format!("{}.shop", world.plan.group))
+        .create()
+        .unwrap();
+    dying.init_transactions(PATIENCE).unwrap();
+    dying.begin_transaction().unwrap();
+    let topic = cluster.topic(publish::BLOCK_LIST);
+    let record = BaseRecord::to(&topic)
+        .key("z/ip/203.0.113.2")
+        .payload("unfinished");
+    dying.send(record).map_err(|(error, _)| error).unwrap();
+    dying.flush(PATIENCE).unwrap();
     let fresh = open();
     fresh.write(&[entry(None)], &position, &identity).unwrap();
     let error = stale

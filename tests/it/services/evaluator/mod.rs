@@ -2,6 +2,7 @@
 //! no hand-over also runs without a broker, on librdkafka's own cluster: that one forgets what a transaction commits.
 
 mod block_list;
+mod clickhouse;
 mod hand_over;
 mod topics;
 
@@ -28,7 +29,7 @@ use gatewatch::store::clickhouse::{Detections, FlushRange, LedgerRow, StoreError
 
 const MINUTE: i64 = 60_000;
 /// Long enough for a slow machine; nothing waits that long when it works.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// (minute, method, session, requests); always answered with 200.
 type Row = (i64, &'static str, &'static str, u64);
@@ -254,6 +255,8 @@ impl World {
                 max: 100,
             },
             overlap: 10 * MINUTE,
+            future: 10 * MINUTE,
+            replica_lag: 0,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
