@@ -8,14 +8,13 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::{Cluster, Heard, PublishError};
-use crate::clock::Stopwatch;
 use crate::publish;
 
 /// How long one question to the cluster may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long an error that has no cause of its own may take to be explained.
-const LISTEN: Duration = Duration::from_millis(200);
+/// Most events of the library that are looked at for the cause of an error, each waited for briefly.
+const EVENTS: usize = 32;
 
 /// A topic that must exist.
 #[derive(Clone, Copy, Debug)]
@@ -194,8 +193,10 @@ fn partitions(cluster: &Cluster) -> Result<BTreeMap<String, usize>, PublishError
             .collect()),
         Err(source) => {
             // One poll serves one event, and the refusal stands behind what the library logs about it.
-            let watch = Stopwatch::start();
-            while client.context().refusal().is_none() && watch.elapsed() < LISTEN {
+            for _ in 0..EVENTS {
+                if client.context().refusal().is_some() {
+                    break;
+                }
                 client.poll(Duration::from_millis(10));
             }
             Err(client.context().judge(cluster, what, source))
