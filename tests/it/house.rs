@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &["model"]),
     ("source", &["model", "clock", "telemetry", "wire"]),
     ("store", &["model", "clock", "window", "wire"]),
-    ("publish", &["model", "detect", "wire"]),
+    ("publish", &["model", "clock", "detect", "wire"]),
     (
         "pipeline",
         &[

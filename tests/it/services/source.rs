@@ -71,7 +71,7 @@ impl Member {
                     offsets.push(record.offset);
                 }
             }
-            Event::Reached(..) => {}
+            Event::Joined | Event::Reached(..) => {}
             other => panic!("{other:?}"),
         }
     }
