@@ -344,7 +344,7 @@ async fn fifty_kills_and_every_fault_of_the_sink_change_nothing() {
         "{struck:?}"
     );
     assert!(
-        struck.repeated >= 20,
+        struck.repeated >= 5,
         "too few kills fell into a flush: {struck:?}"
     );
     assert!(struck.faults.values().all(|count| *count > 0), "{struck:?}");
