@@ -97,10 +97,19 @@ impl Bench {
     /// Fills the topic; gives the number of records.
     fn produce(&self, events: u64) -> u64 {
         let (events, partitions) = (events.to_string(), PARTITIONS.to_string());
-        let made = Self::gatewatch(&["generate", "--events", &events, "--kafka", &self.kafka])
-            .args(["--topic", "bench", "--partitions", &partitions])
-            .stderr(Stdio::null())
-            .status();
+        // Ten minutes of event time: about 2,000 exchanges a second, as a busy gateway has.
+        let made = Self::gatewatch(&[
+            "generate",
+            "--events",
+            &events,
+            "--span",
+            "10m",
+            "--kafka",
+            &self.kafka,
+        ])
+        .args(["--topic", "bench", "--partitions", &partitions])
+        .stderr(Stdio::null())
+        .status();
         assert!(
             made.expect("the command runs").success(),
             "producing failed"

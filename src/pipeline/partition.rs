@@ -194,11 +194,12 @@ impl Partition {
         self.stream.drain(&mut self.rows);
     }
 
-    /// Whether the flush has reached its share of one of the bounds; `partitions` of this process share them, and no
-    /// share is smaller than a sixteenth: tiny flushes would cost more than they save.
+    /// Whether the flush has reached its share of one of the bounds. Up to four `partitions` of this process have whole
+    /// flushes, because few large ones cost the store least; more share what four would hold, and no share is smaller than a
+    /// sixteenth: tiny flushes would cost more than they save.
     #[must_use]
     pub fn full(&self, partitions: usize) -> bool {
-        let share = partitions.clamp(1, 16);
+        let share = partitions.div_ceil(4).clamp(1, 16);
         self.rows.builder.len() >= FLUSH_EXCHANGES / share
             || self.rows.builder.rows() >= FLUSH_ROWS / share
             || self.rows.rejected.len() >= FLUSH_REJECTS / share

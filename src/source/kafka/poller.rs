@@ -73,7 +73,9 @@ impl Poller {
             .set("statistics.interval.ms", "5000")
             .set("fetch.wait.max.ms", "100")
             // Bounds what librdkafka holds for each partition that is not being polled.
-            .set("queued.max.messages.kbytes", "4096");
+            .set("queued.max.messages.kbytes", "8192")
+            // A full queue is filled again at once when it has room; the default of a second is most of the time here.
+            .set("fetch.queue.backoff.ms", "10");
         for (name, value) in &settings.options {
             config.set(name, value);
         }

@@ -6,13 +6,13 @@ use super::deployment::{Deployment, Options};
 use super::{services, unique};
 use crate::services_clickhouse::fault;
 
-/// Four partitions with twelve flushes each of refused lines, 8 KiB a line: 480 MB, of which a stalled process may take
-/// two flushes of each partition, 80 MB, and what is under way.
+/// Four partitions of refused lines, 4 KB a line: 480 MB. A stalled process may take two flushes of 10,000 lines of each
+/// partition, of which it keeps positions and hashes, and what is under way.
 const PARTITIONS: i32 = 4;
-const LINES: usize = 60_000;
-const LINE: usize = 8_000;
+const LINES: usize = 120_000;
+const LINE: usize = 4_000;
 
-/// What a process may hold, MiB: 64 under way to the judging threads, 4 fetched ahead and one fetch of 1 for each partition, the
+/// What a process may hold, MiB: 64 under way to the judging threads, 8 fetched ahead and one fetch of 1 for each partition, the
 /// flush being written and the one being collected, and the program itself (about 100 in a build without optimisation).
 const BOUND: u64 = 200;
 
