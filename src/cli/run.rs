@@ -129,6 +129,7 @@ pub fn print_summary(summary: &Summary, seconds: f64) {
         (counts.unanswered, "requests without a response"),
         (counts.orphan_responses, "responses without a request"),
         (counts.unzoned, "exchanges of hosts that no zone lists"),
+        (summary.lost, "records that were gone before they were read"),
         (
             summary.overflowed,
             "endpoints over a cap, counted as {overflow}",
