@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
+use std::time::Duration;
 
 use arrow::error::ArrowError;
 use thiserror::Error;
@@ -32,6 +33,8 @@ use crate::wire::http::BindError;
 const CHUNKS_AHEAD: usize = 4;
 /// Flushes between judging and storing, besides the one being filled and the one being stored.
 const FLUSHES_AHEAD: usize = 1;
+/// How often a pipeline without flushes sees to its block list, and looks for an input that is not there yet.
+pub(super) const TEND_EVERY: Duration = Duration::from_millis(200);
 /// Stack of the reading and judging threads, bytes: JSON of 64 levels in builds without optimisation needs more than
 /// the usual 2 MiB.
 const STACK: usize = 16 << 20;
@@ -59,6 +62,11 @@ pub enum Fault {
     /// The state of labels and insights cannot be read or written.
     #[error("the state of labels and insights is not readable: {0}")]
     Detections(serde_json::Error),
+    /// The journal of the block list is not ours.
+    #[error(
+        "the journal of the block list is not readable: {0}\n  hint: a newer gatewatch may have written it, or somebody by hand; restore the store"
+    )]
+    BlockList(String),
     /// The key of the hashes cannot be read or written.
     #[error(
         "{path}: {source}\n  hint: the key keeps hashes comparable between runs; restore it, or start a new store"
@@ -78,6 +86,16 @@ pub enum Fault {
     /// A thread ended without a word.
     #[error("the {0} stage stopped unexpectedly")]
     Stage(&'static str),
+}
+
+impl Fault {
+    /// Whether another process has the store or the topics.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(StoreError::Locked(_)) | Self::Topics(TopicError::Locked(_))
+        )
+    }
 }
 
 fn hint_of(error: &io::Error) -> &'static str {
@@ -257,7 +275,7 @@ impl Run<'_> {
     async fn read_all(&mut self) -> Result<bool, Fault> {
         if self.file.follow {
             for path in inputs::rotated_away(self.file, &self.committer) {
-                let Some(input) = inputs::open(Some(&path), false, self.stop)? else {
+                let Some(input) = self.open(Some(&path), false).await? else {
                     return Ok(false);
                 };
                 if matches!(
@@ -271,7 +289,7 @@ impl Run<'_> {
         let path = self.file.path.as_deref();
         let follow = self.file.follow;
         loop {
-            let Some(input) = inputs::open(path, follow, self.stop)? else {
+            let Some(input) = self.open(path, follow).await? else {
                 return Ok(false);
             };
             match self.read(input, &inputs::name_of(path), follow).await? {
@@ -282,6 +300,20 @@ impl Run<'_> {
                 Ended::Rotated => {}
                 Ended::Stopped => return Ok(false),
             }
+        }
+    }
+
+    /// Opens an input. A followed one may appear later; `None` = told to stop meanwhile.
+    async fn open(&mut self, path: Option<&Path>, follow: bool) -> Result<Option<Input>, Fault> {
+        loop {
+            if let Some(input) = inputs::open(path, follow)? {
+                return Ok(Some(input));
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            self.committer.tend().await?;
+            tokio::time::sleep(TEND_EVERY).await;
         }
     }
 
@@ -361,7 +393,17 @@ impl Run<'_> {
     ) -> Result<Ended, Fault> {
         // The label of a file's only partition; its path would be a label that grows with every rotation.
         let topic = Arc::from("file");
-        while let Some(message) = flushes.recv().await {
+        loop {
+            let message = tokio::select! {
+                message = flushes.recv() => message,
+                () = tokio::time::sleep(TEND_EVERY) => {
+                    self.committer.tend().await?;
+                    continue;
+                }
+            };
+            let Some(message) = message else {
+                return Err(Fault::Stage("judging"));
+            };
             match message {
                 Message::Flush(flush, read) => {
                     self.summary.add(&flush);
@@ -384,7 +426,6 @@ impl Run<'_> {
                 Message::Failed(fault) => return Err(fault),
             }
         }
-        Err(Fault::Stage("judging"))
     }
 }
 
