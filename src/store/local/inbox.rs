@@ -118,7 +118,11 @@ mod tests {
         leave(&folder, b"four").unwrap();
         assert_eq!(texts(&left(&folder, taken).unwrap()), ["thr", "four"]);
         // What is longer than all that is taken at once is passed over.
-        std::fs::write(path(&folder), vec![b'x'; (AT_ONCE + 5) as usize]).unwrap();
+        std::fs::write(
+            path(&folder),
+            vec![b'x'; usize::try_from(AT_ONCE).unwrap() + 5],
+        )
+        .unwrap();
         leave(&folder, b"six").unwrap();
         let long = left(&folder, 0).unwrap();
         assert_eq!(texts(&long), [""]);

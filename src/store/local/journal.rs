@@ -138,8 +138,8 @@ mod tests {
         store.commit(commit).unwrap();
     }
 
-    fn append(lines: &str) -> Option<Journal> {
-        Some(Journal::Append(lines.as_bytes().to_vec()))
+    fn append(lines: &str) -> Journal {
+        Journal::Append(lines.as_bytes().to_vec())
     }
 
     fn journals(folder: &Path) -> Vec<String> {
@@ -155,8 +155,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut store = LocalStore::open(folder.path(), "p").unwrap();
         assert_eq!(store.journal().unwrap(), b"");
-        commit(&mut store, append("one\n"));
-        commit(&mut store, append("two\n"));
+        commit(&mut store, Some(append("one\n")));
+        commit(&mut store, Some(append("two\n")));
         commit(&mut store, None);
         let name = store.manifest.journal.clone().unwrap().name;
         // Appended by a process that was killed before its manifest.
@@ -167,7 +167,7 @@ mod tests {
         drop(store);
         let mut store = LocalStore::open(folder.path(), "p").unwrap();
         assert_eq!(store.journal().unwrap(), b"one\ntwo\n");
-        commit(&mut store, append("four\n"));
+        commit(&mut store, Some(append("four\n")));
         assert_eq!(store.journal().unwrap(), b"one\ntwo\nfour\n");
         commit(&mut store, Some(Journal::Replace(b"all\n".to_vec())));
         assert_eq!(store.journal().unwrap(), b"all\n");
