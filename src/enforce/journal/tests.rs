@@ -1,3 +1,5 @@
+//! Numbers of changes, their bound, and ends by time.
+
 use super::*;
 use crate::enforce::fixtures::entry;
 use crate::model::BlockKind;

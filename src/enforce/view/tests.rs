@@ -1,3 +1,5 @@
+//! What a view finds, what it hides, and what it leaves to others.
+
 use super::*;
 use crate::enforce::fixtures::{entry, in_zone};
 
