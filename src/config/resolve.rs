@@ -98,13 +98,8 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         );
     }
     privacy.finish();
-<<<<<<< HEAD
     let block_list = read_blocklist(&root.section("blocklist"));
-    let zones = read_zones(root, folder, max_token_bytes);
-=======
-    let (block_list, warnings) = read_blocklist(&root.section("blocklist"), &publish);
     let zones = read_zones(root, folder, &tokens.defaults(&store));
->>>>>>> main
     root.finish();
     Draft {
         zones,
