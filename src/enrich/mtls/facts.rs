@@ -195,13 +195,11 @@ impl<'a> CertificateFacts<'a> {
     }
 
     fn serial(&self) -> Option<String> {
-        match self.certificate() {
-            Some(certificate) => Some(serial(&certificate.serial)),
-            None => {
-                let text = self.logged?.serial.as_deref()?;
-                Some(hexadecimal(text).unwrap_or_else(|| text.trim_ascii().to_owned()))
-            }
+        if let Some(certificate) = self.certificate() {
+            return Some(serial(&certificate.serial));
         }
+        let text = self.logged?.serial.as_deref()?;
+        Some(hexadecimal(text).unwrap_or_else(|| text.trim_ascii().to_owned()))
     }
 
     fn direct_issuer(&self) -> Option<&'a Issuer> {
@@ -243,15 +241,13 @@ impl<'a> CertificateFacts<'a> {
         of: fn(&Certificate) -> i64,
         logged: fn(&'a ClientCertificate<'a>) -> Option<&'a str>,
     ) -> Option<String> {
-        match self.certificate() {
-            Some(certificate) => Some(date(of(certificate))),
-            None => {
-                let text = logged(self.logged?)?.trim_ascii();
-                match text.parse::<Timestamp>() {
-                    Ok(stamp) => Some(date(stamp.as_second())),
-                    Err(_) => Some(text.to_owned()),
-                }
-            }
+        if let Some(certificate) = self.certificate() {
+            return Some(date(of(certificate)));
+        }
+        let text = logged(self.logged?)?.trim_ascii();
+        match text.parse::<Timestamp>() {
+            Ok(stamp) => Some(date(stamp.as_second())),
+            Err(_) => Some(text.to_owned()),
         }
     }
 

@@ -223,7 +223,7 @@ fn text(tag: u32, content: &[u8]) -> Option<String> {
         // UniversalString.
         28 => content
             .chunks(4)
-            .map(|unit| Some(char::from_u32(u32::from_be_bytes(unit.try_into().ok()?))?))
+            .map(|unit| char::from_u32(u32::from_be_bytes(unit.try_into().ok()?)))
             .collect(),
         // BMPString.
         30 => {
@@ -314,15 +314,12 @@ fn unescape(text: &str, mark: &str) -> Option<Vec<u8>> {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(mark) {
         bytes.extend(before.as_bytes());
-        match after.get(..2).and_then(|pair| hex::decode(pair).ok()) {
-            Some(byte) => {
-                bytes.extend(byte);
-                rest = after.get(2..)?;
-            }
-            None => {
-                bytes.extend(mark.as_bytes());
-                rest = after;
-            }
+        if let Some(byte) = after.get(..2).and_then(|pair| hex::decode(pair).ok()) {
+            bytes.extend(byte);
+            rest = after.get(2..)?;
+        } else {
+            bytes.extend(mark.as_bytes());
+            rest = after;
         }
     }
     bytes.extend(rest.as_bytes());

@@ -52,11 +52,11 @@ impl Asked {
     }
 }
 
-fn pem(text: &str) -> Option<ClientCertificate<'_>> {
-    Some(ClientCertificate {
+fn pem(text: &str) -> ClientCertificate<'_> {
+    ClientCertificate {
         pem: Some(text.into()),
         ..ClientCertificate::default()
-    })
+    }
 }
 
 fn texts(asked: &CertificateFacts<'_>, fields: &[Text]) -> Vec<String> {
@@ -130,7 +130,7 @@ fn reads_as_openssl_writes() {
         ("with its chain", None, chained.as_str(), ca.as_str(), false),
     ] {
         let mut asked = Asked::new(authority);
-        let (found, flags) = asked.of(pem(text), |facts| {
+        let (found, flags) = asked.of(Some(pem(text)), |facts| {
             (
                 Text::ALL
                     .iter()
@@ -311,7 +311,7 @@ fn the_issuer_is_the_one_that_signed() {
             ["63", "0909"],
         ),
     ] {
-        let found = Asked::new(ca).of(pem(&text), |facts| texts(facts, &fields));
+        let found = Asked::new(ca).of(Some(pem(&text)), |facts| texts(facts, &fields));
         assert_eq!(found, expected, "{name}");
     }
 }
@@ -354,7 +354,7 @@ fn sizes_are_bounded() {
         ),
         ("nothing", "!".to_owned(), [false, false], [false, false]),
     ] {
-        Asked::new(None).of(pem(&text), |facts| {
+        Asked::new(None).of(Some(pem(&text)), |facts| {
             let too_large = [Flag::Rfc9440TooLarge, Flag::ChainRfc9440TooLarge];
             assert_eq!(
                 too_large.map(|field| facts.flag(field)),
