@@ -8,6 +8,7 @@ pub mod batch;
 mod fixtures;
 pub mod mtls;
 pub mod privacy;
+pub mod rulebook;
 pub mod schema;
 pub mod session;
 pub mod token;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use crate::decode::host_name;
 use crate::model::{
     Exchange, Method, MtlsOutcome, MtlsVerdict, OVERFLOW, OperationKey, OperationSource,
-    SchemaOutcome, SchemaVerdict, SessionOutcome, SessionVerdict, TokenOutcome,
+    RuleVerdict, SchemaOutcome, SchemaVerdict, SessionOutcome, SessionVerdict, TokenOutcome,
 };
 use crate::policy::operations::Match;
 use crate::policy::{Policy, Zone, path};
@@ -92,6 +93,8 @@ pub struct Judged {
     pub mtls: MtlsVerdict,
     /// SHA-256 of the client certificate, where known.
     pub fingerprint: Option<[u8; 32]>,
+    /// What rules say, in their order: every one that was evaluated.
+    pub rules: Vec<RuleVerdict>,
 }
 
 impl Default for Judged {
@@ -124,6 +127,7 @@ impl Default for Judged {
                 revoked: None,
             },
             fingerprint: None,
+            rules: Vec::new(),
         }
     }
 }
@@ -211,6 +215,7 @@ impl Judge {
         let certificate = mtls::examine(zone, exchange, &host, &self.shared.certificates);
         judged.mtls = certificate.verdict;
         judged.fingerprint = certificate.fingerprint;
+        rulebook::judge(zone, exchange, judged);
         true
     }
 }

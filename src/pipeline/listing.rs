@@ -9,12 +9,17 @@
 
 use std::path::Path;
 
+use arrow::array::RecordBatch;
+
 use super::commit::open_edges;
+use super::proposing;
 use super::run::Fault;
 use crate::clock;
 use crate::config::{PublishSettings, Settings};
 use crate::detect::blocklist::{BlockList, Edit, Rules};
-use crate::model::Proposal;
+use crate::detect::thresholds::{Said, Watch};
+use crate::enrich::batch::hits::Hit;
+use crate::model::{BlockKey, Proposal};
 use crate::publish::blocklist::lines::{self, Held, Why};
 use crate::publish::blocklist::{self as wire, Cause, Entry};
 use crate::publish::file::{TopicError, TopicFiles};
@@ -31,7 +36,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
         enforce: settings.block_list.enforce,
         allow: settings.block_list.allow.clone(),
         max: settings.block_list.max,
-        log_only: settings.block_list.log_only.clone(),
+        log_only: settings.block_list.log_only(),
     }
 }
 
@@ -39,6 +44,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
 pub(super) struct Listing {
     pipeline: String,
     list: BlockList,
+    watch: Watch,
     /// Changes so far: what stands for an offset in the log of proposals.
     sequence: u64,
     /// How far the inbox was taken.
@@ -57,7 +63,7 @@ struct Pending {
     outcomes: Vec<u8>,
     journal: lines::Journal,
     edits: Vec<Edit>,
-    /// Whether how far the inbox was taken has moved.
+    /// Whether something else is to be remembered: how far the inbox was taken, what thresholds have said.
     moved: bool,
 }
 
@@ -77,11 +83,12 @@ impl Listing {
             entries,
             sequence,
             taken,
-            ..
+            said,
         } = held;
         let mut listing = Self {
             pipeline: settings.name.clone(),
             list: BlockList::new(rules(settings), entries.into_values()),
+            watch: Watch::new(settings.block_list.thresholds.clone(), said),
             sequence,
             taken,
             whole: journal.len() as u64,
@@ -113,6 +120,46 @@ impl Listing {
                 self.taken = end;
                 self.pending.moved = true;
             }
+        }
+    }
+
+    /// How far back rows of the windows matter, milliseconds.
+    pub(super) fn reach(&self) -> i64 {
+        self.watch.reach()
+    }
+
+    /// The tables whose rows matter.
+    pub(super) fn tables(&self) -> &'static [&'static str] {
+        if self.watch.watches_sessions() {
+            &["entity_windows", "session_windows"]
+        } else {
+            &["entity_windows"]
+        }
+    }
+
+    /// Adds rows of one of these tables: of a flush, or, `merged`, as the store has them.
+    pub(super) fn add(&mut self, rows: &RecordBatch, merged: bool) {
+        self.watch.add(rows, merged);
+    }
+
+    /// Lists what crossed a threshold with the rows added since the last look; `hits` have samples.
+    pub(super) fn look(&mut self, hits: &[Hit], now: i64) {
+        for hit in hits {
+            let key = (hit.zone.as_str(), hit.kind.as_str(), hit.entity.as_str());
+            self.watch.remember(key, &hit.signal, &hit.samples);
+        }
+        let (crossings, changed) = self.watch.look();
+        for key in &changed {
+            let nothing = Said::new();
+            let said = self.watch.said(key).unwrap_or(&nothing);
+            self.pending.journal.said(key, said);
+            self.pending.moved = true;
+        }
+        let found = (self.watch.thresholds(), crossings.as_slice());
+        let total = |key: &BlockKey, name: &str| self.watch.total(key, name);
+        let proposals = proposing::by_thresholds(&self.pipeline, found, total, now);
+        for proposal in &proposals {
+            self.apply(proposal, now);
         }
     }
 
@@ -170,6 +217,9 @@ impl Listing {
         let mut whole = lines::Journal::default();
         for entry in self.list.entries() {
             whole.edit(&self.pipeline, &Edit::Listed(entry.clone()));
+        }
+        for (key, said) in self.watch.all_said() {
+            whole.said(key, said);
         }
         whole.position(self.sequence, self.taken);
         self.whole = whole.lines.len() as u64;

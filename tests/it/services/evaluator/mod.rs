@@ -255,6 +255,7 @@ impl World {
                 max: 100,
                 log_only: BTreeSet::new(),
             },
+            thresholds: Vec::new(),
             overlap: 10 * MINUTE,
             future: 10 * MINUTE,
             replica_lag: 0,
