@@ -265,7 +265,7 @@ fn name(pair: Pair<'_>) -> Value<'_> {
     text(pair.0)
 }
 
-fn value<'a>((_, value): Pair<'a>) -> Value<'a> {
+fn value((_, value): Pair<'_>) -> Value<'_> {
     Value::text(value)
 }
 
