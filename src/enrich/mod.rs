@@ -9,6 +9,7 @@ mod fixtures;
 pub mod mtls;
 pub mod privacy;
 pub mod rulebook;
+pub mod rules;
 pub mod schema;
 pub mod session;
 pub mod token;
