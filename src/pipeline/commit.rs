@@ -18,6 +18,7 @@ use crate::detect::{self, Change, Evaluator};
 use crate::enrich::batch::hits::Hit;
 use crate::model::EventTime;
 use crate::policy::Policy;
+use crate::publish::feed::Feed;
 use crate::publish::file::TopicFiles;
 use crate::publish::{BLOCK_LIST, events};
 use crate::source::file::Fingerprint;
@@ -40,6 +41,7 @@ pub struct Committer {
     topics: TopicFiles,
     evaluator: Evaluator,
     listing: Listing,
+    feed: Feed,
     policy: Arc<Policy>,
     folder: PathBuf,
     every: i64,
@@ -111,11 +113,17 @@ async fn wait_for_edges(
 }
 
 impl Committer {
-    /// Opens store and topics, and reads what detection needs to go on.
+    /// Opens store and topics, and reads what detection needs to go on. `feed` is told every entry of the block list, and
+    /// every change once it is stored.
     ///
     /// # Errors
     /// The store or the topic files cannot be used.
-    pub async fn open(settings: &Settings, folder: &Path, topics: &Path) -> Result<Self, Fault> {
+    pub async fn open(
+        settings: &Settings,
+        folder: &Path,
+        topics: &Path,
+        feed: &Feed,
+    ) -> Result<Self, Fault> {
         let (store, topics) = wait_for_edges(settings, folder, topics).await?;
         let mut listing = Listing::open(settings, &store, clock::now_millis())?;
         if let Some(newest) = store.reader().newest_minute() {
@@ -165,12 +173,13 @@ impl Committer {
                 .await
                 .map_err(crate::store::local::StoreError::from)?;
         }
-        Ok(Self {
+        let mut committer = Self {
             pipeline: settings.name.clone(),
             store,
             topics,
             evaluator,
             listing,
+            feed: feed.clone(),
             policy: Arc::clone(&settings.policy),
             folder: folder.to_owned(),
             every: millis(every),
@@ -178,7 +187,11 @@ impl Committer {
             flushes: 0,
             metrics: Metrics::new(),
             published: BTreeMap::new(),
-        })
+        };
+        // What a new pipeline file or the time changes holds before anything is read.
+        committer.tend().await?;
+        feed.replace(committer.listing.entries());
+        Ok(committer)
     }
 
     /// Where reading of an input goes on; the candidates are fingerprints of its first bytes.
@@ -380,7 +393,7 @@ impl Committer {
             stored_at: clock::now_millis(),
         })?;
         self.metrics.took(Stage::Commit, watch.elapsed());
-        let listed = self.listing.committed().changes;
+        let listed = self.listing.committed(&self.feed).changes;
         if listed > 0 {
             *self.published.entry(BLOCK_LIST).or_default() += listed;
             self.metrics.published(BLOCK_LIST, listed);

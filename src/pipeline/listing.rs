@@ -19,9 +19,10 @@ use crate::config::{PublishSettings, Settings};
 use crate::detect::blocklist::{BlockList, Edit, Rules};
 use crate::detect::thresholds::{Said, Watch};
 use crate::enrich::batch::hits::Hit;
-use crate::model::{BlockKey, Proposal};
+use crate::model::{BlockEntry, BlockKey, Proposal};
 use crate::publish::blocklist::lines::{self, Held, Why};
 use crate::publish::blocklist::{self as wire, Cause, Entry};
+use crate::publish::feed::Feed;
 use crate::publish::file::{TopicError, TopicFiles};
 use crate::publish::{BLOCK_LIST, PROPOSALS};
 use crate::store::StoreSettings;
@@ -227,9 +228,15 @@ impl Listing {
         Ok(Some(Journal::Replace(whole.lines)))
     }
 
-    /// What was pending counts now.
-    pub(super) fn committed(&mut self) -> Published {
+    /// The list as it is, for a feed that begins.
+    pub(super) fn entries(&self) -> Vec<BlockEntry> {
+        self.list.entries().cloned().collect()
+    }
+
+    /// What was pending counts now, and gateways may know it.
+    pub(super) fn committed(&mut self, feed: &Feed) -> Published {
         let pending = std::mem::take(&mut self.pending);
+        feed.apply(&pending.edits);
         Published {
             changes: pending.edits.len() as u64,
         }
@@ -288,7 +295,8 @@ impl Desk {
             journal,
             stored_at: now,
         })?;
-        self.listing.committed();
+        // Nobody listens here: whoever runs the pipeline next begins with what is stored.
+        self.listing.committed(&Feed::new());
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! The declarative objects that policy is compiled from. Files are already read: policy does no I/O.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rules::Lists;
