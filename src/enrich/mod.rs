@@ -96,6 +96,8 @@ pub struct Judged {
     pub mtls: MtlsVerdict,
     /// SHA-256 of the client certificate, where known.
     pub fingerprint: Option<[u8; 32]>,
+    /// The client certificate, where it was logged: what rules ask for, see [`mtls::facts`].
+    pub certificate: Option<Arc<mtls::Known>>,
     /// What rules say, in their order: every one that was evaluated.
     pub rules: Vec<RuleVerdict>,
 }
@@ -131,6 +133,7 @@ impl Default for Judged {
                 revoked: None,
             },
             fingerprint: None,
+            certificate: None,
             rules: Vec::new(),
         }
     }
@@ -220,6 +223,7 @@ impl Judge {
         let certificate = mtls::examine(zone, exchange, &host, &self.shared.certificates);
         judged.mtls = certificate.verdict;
         judged.fingerprint = certificate.fingerprint;
+        judged.certificate = certificate.certificate;
         rulebook::judge(zone, exchange, judged);
         true
     }
