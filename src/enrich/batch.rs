@@ -7,6 +7,7 @@ mod columns;
 pub mod hits;
 mod interner;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use arrow::array::RecordBatch;
@@ -32,6 +33,9 @@ const BATCH_ROWS: usize = 8_192;
 /// (Flajolet et al., HyperLogLog, 2007).
 const SKETCH_BITS: u32 = 11;
 
+/// Most sessions of a flush whose newest exchange is remembered: as many as `session_windows` keeps.
+const MAX_SESSIONS: usize = 20_000;
+
 /// One table of a flush.
 #[derive(Debug)]
 pub struct FlushTable {
@@ -54,7 +58,12 @@ pub struct FlushBatches {
     pub entities_overflowed: u64,
     /// What entities did, in the order in which it was first seen.
     pub hits: Vec<Hit>,
+    /// The newest exchange of each session, by its id.
+    pub sessions: NewestIds,
 }
+
+/// Session hash → id of an exchange.
+pub type NewestIds = HashMap<[u8; 16], String, foldhash::fast::RandomState>;
 
 /// Appends exchanges to the columns of the current flush.
 #[derive(Debug)]
@@ -67,6 +76,7 @@ pub struct FlushBuilder {
     violations: Violations,
     signals: Entities,
     hits: Hits,
+    sessions: NewestIds,
     sketch_key: [u8; 16],
     appended: usize,
     /// Rows of the tables that have several for one exchange.
@@ -93,6 +103,7 @@ impl FlushBuilder {
             violations: Violations::default(),
             signals: Entities::default(),
             hits: Hits::default(),
+            sessions: NewestIds::default(),
             sketch_key: hasher.hash("", "sketch", b""),
             appended: 0,
             detail_rows: 0,
@@ -158,6 +169,9 @@ impl FlushBuilder {
             self.violations.append(minute, operation, class, violation);
         }
         self.append_signals(zone, (minute, operation, status), exchange, judged, client);
+        if let (Some(session), Some(id)) = (judged.session.hash, exchange.id.as_deref()) {
+            self.note_session(session, id);
+        }
         let session_seen = judged.session.hash.as_ref().map(|hash| self.observe(hash));
         let path_seen = self.observe(judged.path.as_bytes());
         self.exchanges.append(
@@ -248,6 +262,18 @@ impl FlushBuilder {
         }
     }
 
+    fn note_session(&mut self, session: [u8; 16], id: &str) {
+        if id.len() > hits::MAX_ID {
+            return;
+        }
+        if let Some(newest) = self.sessions.get_mut(&session) {
+            newest.clear();
+            newest.push_str(id);
+        } else if self.sessions.len() < MAX_SESSIONS {
+            self.sessions.insert(session, id.to_owned());
+        }
+    }
+
     /// Entities that have no window of their own, where a rule lists them.
     fn add_unwindowed(
         &mut self,
@@ -292,6 +318,7 @@ impl FlushBuilder {
             overflowed,
             entities_overflowed,
             hits: self.hits.finish(),
+            sessions: std::mem::take(&mut self.sessions),
             tables: vec![
                 self.operations.finish()?,
                 self.exchanges.finish()?,

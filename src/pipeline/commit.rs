@@ -15,6 +15,7 @@ use super::run::Fault;
 use crate::clock::{self, Stopwatch};
 use crate::config::{DetectSettings, Settings};
 use crate::detect::{self, Change, Evaluator};
+use crate::enrich::batch::NewestIds;
 use crate::enrich::batch::hits::Hit;
 use crate::model::EventTime;
 use crate::policy::Policy;
@@ -139,7 +140,7 @@ impl Committer {
                     listing.add(&rows, true);
                 }
             }
-            listing.look(&[], clock::now_millis());
+            listing.look(&[], &NewestIds::default(), clock::now_millis());
         }
         let state = match store.detections()? {
             Some(bytes) => detections::decode(&bytes).map_err(Fault::Detections)?,
@@ -228,6 +229,7 @@ impl Committer {
             (fingerprint.sha256.clone(), checkpoint)
         });
         let hits = std::mem::take(&mut flush.batches.hits);
+        let sessions = std::mem::take(&mut flush.batches.sessions);
         let watch = Stopwatch::start();
         let sums = window::sum(flush.batches)
             .await
@@ -267,7 +269,7 @@ impl Committer {
                 .extend(event.to_line().into_bytes());
             self.published(event.topic);
         }
-        self.list(identity, flush.end, &sums, &hits)?;
+        self.list((identity, flush.end), &sums, (&hits, &sessions))?;
         let stored = Stored {
             sums: &sums,
             checkpoint,
@@ -283,10 +285,9 @@ impl Committer {
     /// What a flush asks of the block list, and what others have left meanwhile.
     fn list(
         &mut self,
-        identity: &Identity,
-        end: u64,
+        (identity, end): (&Identity, u64),
         sums: &[RecordBatch],
-        hits: &[Hit],
+        (hits, sessions): (&[Hit], &NewestIds),
     ) -> Result<(), Fault> {
         let now = clock::now_millis();
         self.listing.tend(&self.folder, now)?;
@@ -303,7 +304,7 @@ impl Committer {
                 self.listing.add(rows, false);
             }
         }
-        self.listing.look(hits, now);
+        self.listing.look(hits, sessions, now);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::config::{PublishSettings, Settings};
 use crate::detect::blocklist::{BlockList, Edit, Rules};
 use crate::detect::thresholds::{Said, Watch};
+use crate::enrich::batch::NewestIds;
 use crate::enrich::batch::hits::Hit;
 use crate::model::{BlockEntry, BlockKey, Proposal};
 use crate::publish::blocklist::lines::{self, Held, Why};
@@ -143,13 +144,22 @@ impl Listing {
         self.watch.add(rows, merged);
     }
 
-    /// Lists what crossed a threshold with the rows added since the last look; `hits` have samples.
-    pub(super) fn look(&mut self, hits: &[Hit], now: i64) {
+    /// Lists what crossed a threshold with the rows added since the last look; `hits` and `sessions` have samples.
+    pub(super) fn look(&mut self, hits: &[Hit], sessions: &NewestIds, now: i64) {
         for hit in hits {
             let key = (hit.zone.as_str(), hit.kind.as_str(), hit.entity.as_str());
             self.watch.remember(key, &hit.signal, &hit.samples);
         }
-        let (crossings, changed) = self.watch.look();
+        let (mut crossings, changed) = self.watch.look();
+        for crossing in &mut crossings {
+            // Of what every request counts for, the newest one is known.
+            let mut session = [0; 16];
+            if crossing.samples.is_empty()
+                && hex::decode_to_slice(crossing.key.entity(), &mut session).is_ok()
+            {
+                crossing.samples.extend(sessions.get(&session).cloned());
+            }
+        }
         for key in &changed {
             let nothing = Said::new();
             let said = self.watch.said(key).unwrap_or(&nothing);

@@ -10,7 +10,7 @@ use crate::model::BlockKind;
 /// Ids kept of each hit, the newest: as many as an entry keeps.
 const MAX_SAMPLES: usize = 10;
 /// Longest id that is kept, bytes; ids of gateways have some 40.
-const MAX_ID: usize = 200;
+pub(super) const MAX_ID: usize = 200;
 /// Most hits of one flush.
 const MAX_HITS: usize = 40_000;
 
