@@ -78,7 +78,9 @@ impl Watching {
     /// Notes what flushes touched.
     pub(super) fn note(&mut self, touched: &Touched) {
         self.entities.note(touched);
-        self.sessions.note(touched);
+        if self.watch.watches_sessions() {
+            self.sessions.note(touched);
+        }
     }
 
     /// Reads what changed, when its time has come; gives the records that follow. `newest` is the newest minute that
