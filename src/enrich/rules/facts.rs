@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use super::http::{self, Pair};
 use super::source::{Fact, See, Source};
 use crate::enrich::Judged;
+use crate::enrich::mtls::facts::{CertificateFacts, Flag, Text};
 use crate::enrich::token::TokenVerdict;
 use crate::model::{
     Captured, Exchange, Headers, MtlsOutcome, Response, SchemaOutcome, SessionOutcome,
@@ -125,7 +126,7 @@ impl<'a> Facts<'a> {
         let mut found = false;
         let mut captured = true;
         for (_, verdict) in self.tokens_of(key) {
-            captured &= verdict.outcome != TokenOutcome::NotCaptured;
+            captured &= !unknown(verdict.outcome);
             let Some(claims) = verdict.claims.as_deref() else {
                 continue;
             };
@@ -154,7 +155,7 @@ impl<'a> Facts<'a> {
     fn claim_names<'s>(&'s self, claim: &str, see: See<'_, 's>) -> Fact<()> {
         let mut captured = true;
         for (id, verdict) in self.tokens() {
-            captured &= verdict.outcome != TokenOutcome::NotCaptured;
+            captured &= !unknown(verdict.outcome);
             let claims = verdict.claims.as_deref();
             if claims.is_some_and(|claims| claims.contains_key(claim)) && !see(Value::text(id)) {
                 return Fact::Known(());
@@ -175,7 +176,7 @@ impl<'a> Facts<'a> {
     ) -> Fact<()> {
         let mut fact = Fact::Missing;
         for (_, verdict) in self.tokens_of(key) {
-            if verdict.outcome == TokenOutcome::NotCaptured {
+            if unknown(verdict.outcome) {
                 fact = Fact::NotCaptured;
             }
             let text = verdict
@@ -192,14 +193,33 @@ impl<'a> Facts<'a> {
         fact
     }
 
-    /// A text about the client certificate; empty when none was presented.
-    fn certificate(&self, text: Option<&'a str>) -> Fact<Value<'_>> {
-        match text {
-            Some(text) => Fact::Known(Value::text(text)),
-            None if self.judged.mtls.outcome == MtlsOutcome::Absent => Fact::Known(Value::text("")),
-            None => Fact::NotCaptured,
+    /// A text about the client certificate; empty when none was presented, or when a certificate that is at hand says
+    /// nothing about it.
+    fn certificate(&self, field: Text) -> Fact<Value<'_>> {
+        let text = CertificateFacts::new(self.exchange, self.judged).text(field);
+        let silent =
+            self.judged.mtls.outcome == MtlsOutcome::Absent || self.judged.certificate.is_some();
+        if text.is_empty() && !silent {
+            return Fact::NotCaptured;
         }
+        Fact::Known(Value::Bytes(text.into_bytes().into()))
     }
+
+    /// Whether a certificate is too large to be forwarded; unknown unless it is at hand or there is none.
+    fn too_large(&self, field: Flag) -> Fact<Value<'_>> {
+        let known =
+            self.judged.mtls.outcome == MtlsOutcome::Absent || self.judged.certificate.is_some();
+        let facts = CertificateFacts::new(self.exchange, self.judged);
+        flag(known.then(|| facts.flag(field)))
+    }
+}
+
+/// Whether nothing is known of what the token of a configuration holds.
+fn unknown(outcome: TokenOutcome) -> bool {
+    matches!(
+        outcome,
+        TokenOutcome::NotCaptured | TokenOutcome::NotEvaluated
+    )
 }
 
 /// A claim's value as the type of its field.
@@ -309,7 +329,6 @@ impl Source for Facts<'_> {
     fn value(&self, field: Field) -> Fact<Value<'_>> {
         let request = &self.exchange.request;
         let judged = self.judged;
-        let logged = self.exchange.certificate.as_ref();
         let header = |name| http::header(self.headers(), name).map(text);
         let known = |text| Fact::Known(Value::text(text));
         match field {
@@ -365,13 +384,8 @@ impl Source for Facts<'_> {
             Field::CertPresented => flag(judged.mtls.presented),
             Field::CertVerified => flag(judged.mtls.verified),
             Field::CertRevoked => flag(judged.mtls.revoked),
-            Field::CertSha256 => match judged.fingerprint {
-                Some(digest) => Fact::Known(Value::Bytes(hex::encode(digest).into_bytes().into())),
-                None => self.certificate(None),
-            },
-            Field::CertIssuer => self.certificate(logged.and_then(|c| c.issuer_dn.as_deref())),
-            Field::CertSubject => self.certificate(logged.and_then(|c| c.subject_dn.as_deref())),
-            Field::CertSerial => self.certificate(logged.and_then(|c| c.serial.as_deref())),
+            Field::CertRfc9440TooLarge => self.too_large(Flag::Rfc9440TooLarge),
+            Field::CertChainRfc9440TooLarge => self.too_large(Flag::ChainRfc9440TooLarge),
             Field::AuthIdPresent => flag(match judged.session.outcome {
                 SessionOutcome::Present => Some(true),
                 SessionOutcome::Absent => Some(false),
@@ -404,7 +418,10 @@ impl Source for Facts<'_> {
                 let millis = duration.map(|millis| Value::Int(millis.floor() as i64));
                 Fact::or_not_captured(millis)
             }
-            _ => self.certificate(None),
+            field => match certificate_text(field) {
+                Some(text) => self.certificate(text),
+                None => Fact::Missing,
+            },
         }
     }
 
@@ -569,8 +586,8 @@ impl Source for Facts<'_> {
 
     fn token_valid(&self, index: usize) -> Fact<bool> {
         match self.judged.tokens.get(index).map(|verdict| verdict.outcome) {
-            None | Some(TokenOutcome::NotCaptured) => Fact::NotCaptured,
-            Some(outcome) => Fact::Known(outcome == TokenOutcome::Valid),
+            Some(outcome) if !unknown(outcome) => Fact::Known(outcome == TokenOutcome::Valid),
+            _ => Fact::NotCaptured,
         }
     }
 
@@ -580,6 +597,29 @@ impl Source for Facts<'_> {
             Some(outcome) => Fact::Known(outcome != TokenOutcome::Missing),
         }
     }
+}
+
+/// The certificate's text that a field is.
+fn certificate_text(field: Field) -> Option<Text> {
+    Some(match field {
+        Field::CertIssuer => Text::IssuerDn,
+        Field::CertSubject => Text::SubjectDn,
+        Field::CertIssuerRfc2253 => Text::IssuerDnRfc2253,
+        Field::CertSubjectRfc2253 => Text::SubjectDnRfc2253,
+        Field::CertIssuerLegacy => Text::IssuerDnLegacy,
+        Field::CertSubjectLegacy => Text::SubjectDnLegacy,
+        Field::CertSerial => Text::Serial,
+        Field::CertIssuerSerial => Text::IssuerSerial,
+        Field::CertSha256 => Text::FingerprintSha256,
+        Field::CertSha1 => Text::FingerprintSha1,
+        Field::CertNotBefore => Text::NotBefore,
+        Field::CertNotAfter => Text::NotAfter,
+        Field::CertSki => Text::Ski,
+        Field::CertIssuerSki => Text::IssuerSki,
+        Field::CertRfc9440 => Text::Rfc9440,
+        Field::CertChainRfc9440 => Text::ChainRfc9440,
+        _ => return None,
+    })
 }
 
 /// What a field says about a claim.
