@@ -8,9 +8,9 @@ use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::ast::{Check, Operand, Order};
+use super::calls::article;
 use super::error::ExpressionError;
 use super::fields::Field;
-use super::functions::article;
 use super::lists::{Set, address_range, is_list_name};
 use super::operands::nearest;
 use super::parser::Parser;

@@ -7,10 +7,11 @@
 //! Where the vendor's documents and engine differ, the documents win: a comparison with a missing value is false, `ne`
 //! included; a tab is not a blank; keywords end where a name would end.
 //!
-//! **A new field**: a line in [`fields`], an arm in `enrich::rules::facts`. **A new function**: a line and an arm in
-//! [`functions`], an arm in `enrich::rules::functions`.
+//! **A new field**: a line in [`fields`], an arm in `enrich::rules::facts`. **A new function**: a line in [`functions`], an
+//! arm in `calls`, an arm in `enrich::rules::functions`.
 
 pub mod ast;
+mod calls;
 mod checks;
 mod error;
 pub mod fields;

@@ -3,9 +3,10 @@
 //! Enters: a cursor at a name. Leaves: an [`Operand`], or the place where it stops making sense.
 
 use super::ast::Operand;
+use super::calls::{self, Argument, article};
 use super::error::ExpressionError;
 use super::fields::{self, Field};
-use super::functions::{self, Argument, Function, article};
+use super::functions::{self, Function};
 use super::parser::Parser;
 use super::types::{Shape, Value};
 
@@ -99,7 +100,7 @@ impl Parser<'_, '_> {
         let second = arguments
             .get(1)
             .map(|argument: &Argument| argument.span.clone());
-        let mut call = functions::build(name, arguments).map_err(|bad| {
+        let mut call = calls::build(name, arguments).map_err(|bad| {
             let span = bad.span.unwrap_or(end.saturating_sub(1)..end);
             self.cursor
                 .error_at(span.start, span.end, bad.message, bad.expected)
