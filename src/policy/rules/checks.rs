@@ -48,6 +48,11 @@ const OPERATORS: &[(&str, &str, Operator)] = &[
     ("bitwise_and", "&", Operator::Bits),
 ];
 
+/// Whether this word is an operator.
+pub(super) fn is_operator(word: &str) -> bool {
+    OPERATORS.iter().any(|(letters, _, _)| *letters == word)
+}
+
 /// The operators of a type, for messages.
 fn operators_of(of: Scalar) -> &'static str {
     match of {
@@ -121,6 +126,7 @@ impl Parser<'_, '_> {
             );
             return Err(match kind.of {
                 Scalar::Ip => error.hint("ranges and networks: ip.src in {192.0.2.0/24}"),
+                Scalar::Bool if operator == Operator::Bits => error.hint("write && or and"),
                 _ => error,
             });
         }
@@ -185,7 +191,7 @@ impl Parser<'_, '_> {
         let error = self.cursor.unexpected(operators_of(of));
         let word = self.cursor.word();
         let lower = word.to_ascii_lowercase();
-        if word != lower && OPERATORS.iter().any(|(letters, _, _)| *letters == lower) {
+        if word != lower && is_operator(&lower) {
             return error.hint(format!("operators are in lower case: write {lower}"));
         }
         match word {

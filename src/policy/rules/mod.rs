@@ -17,6 +17,7 @@ mod error;
 pub mod fields;
 pub mod functions;
 mod lexer;
+mod lint;
 pub mod lists;
 mod operands;
 mod parser;
@@ -31,6 +32,7 @@ use super::tokens::Tokens;
 use ast::{Node, Operand};
 pub use error::ExpressionError;
 use fields::Field;
+pub use lint::{Lint, LintKind, Polarity, lint};
 pub use lists::Lists;
 use lists::Set;
 use parser::Parser;
@@ -164,6 +166,13 @@ impl Expression {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// The one answer that it ever gives; `None` when it can give both, or when that is too much to find out. Only what
+    /// follows from the expression counts, so `Some` is never wrong.
+    #[must_use]
+    pub fn constant(&self) -> Option<bool> {
+        lint::constant(&self.root)
     }
 
     fn operands<'n>(&'n self, see: &mut dyn FnMut(&'n Operand)) {

@@ -4,6 +4,7 @@
 
 use super::ast::Operand;
 use super::calls::{self, Argument, article};
+use super::checks::is_operator;
 use super::error::ExpressionError;
 use super::fields::{self, Field};
 use super::functions::{self, Function};
@@ -43,6 +44,9 @@ impl Parser<'_, '_> {
     fn unknown_field(&self, name: &str, start: usize) -> ExpressionError {
         let end = start + name.len();
         let error = |message: String| self.cursor.error_at(start, end, message, START);
+        if matches!(name, "and" | "or" | "xor" | "in" | "strict") || is_operator(name) {
+            return error(format!("unexpected {name}"));
+        }
         if let Some(form) = functions::form(name) {
             return error(format!("{name} is a function")).hint(format!("write {form}"));
         }
