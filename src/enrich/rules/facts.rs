@@ -4,23 +4,23 @@
 //! borrowed where it can be. A text that was captured and is not there is empty, as with the vendor; a member of a map
 //! that is not there is missing; what the log would not have shown is not captured.
 
+mod verdicts;
+
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::IpAddr;
 
-use serde_json::Value as Json;
-
+use self::verdicts::{Part, certificate_text, claim_of, unknown};
 use super::http::{self, Pair};
 use super::source::{Fact, See, Source};
 use crate::enrich::Judged;
-use crate::enrich::token::TokenVerdict;
+use crate::enrich::mtls::facts::Flag;
 use crate::model::{
-    Captured, Exchange, Headers, MtlsOutcome, Response, SchemaOutcome, SessionOutcome,
-    TokenOutcome, TokenReason,
+    Captured, Exchange, Headers, Response, SchemaOutcome, SessionOutcome, TokenOutcome, TokenReason,
 };
 use crate::policy::Zone;
 use crate::policy::rules::fields::Field;
-use crate::policy::rules::types::{Scalar, Value};
+use crate::policy::rules::types::Value;
 
 /// Media type of a form that is written like a query.
 const URLENCODED: &str = "application/x-www-form-urlencoded";
@@ -97,123 +97,6 @@ impl<'a> Facts<'a> {
             None => Fact::NotCaptured,
             Some(body) => Fact::or_missing(std::str::from_utf8(body).ok()),
         }
-    }
-
-    fn tokens(&self) -> impl Iterator<Item = (&str, &TokenVerdict)> {
-        let configurations = self.zone.tokens.configurations.iter();
-        let ids = configurations.map(|configuration| configuration.id.as_str());
-        ids.zip(&self.judged.tokens)
-    }
-
-    /// The verdicts, of one configuration or all.
-    fn tokens_of<'s>(
-        &'s self,
-        key: Option<&'s str>,
-    ) -> impl Iterator<Item = (&'s str, &'s TokenVerdict)> {
-        self.tokens()
-            .filter(move |(id, _)| key.is_none_or(|key| key == *id))
-    }
-
-    /// What the fields of one claim give: the values of valid tokens, with their places in the claim.
-    fn claims<'s>(
-        &'s self,
-        claim: &str,
-        of: Scalar,
-        key: Option<&'s str>,
-        see: &mut dyn FnMut(usize, Value<'s>) -> bool,
-    ) -> Fact<()> {
-        let mut found = false;
-        let mut captured = true;
-        for (_, verdict) in self.tokens_of(key) {
-            captured &= verdict.outcome != TokenOutcome::NotCaptured;
-            let Some(claims) = verdict.claims.as_deref() else {
-                continue;
-            };
-            let values = match claims.get(claim) {
-                Some(Json::Array(items)) => items.as_slice(),
-                Some(value) => std::slice::from_ref(value),
-                None => continue,
-            };
-            found = true;
-            let values = values.iter().filter_map(|value| typed(value, of));
-            for (place, value) in values.enumerate() {
-                if !see(place, value) {
-                    return Fact::Known(());
-                }
-            }
-        }
-        match (found, captured) {
-            (true, true) => Fact::Known(()),
-            (true, false) => Fact::Partly(()),
-            (false, true) => Fact::Missing,
-            (false, false) => Fact::NotCaptured,
-        }
-    }
-
-    /// Ids of the configurations whose valid token has the claim.
-    fn claim_names<'s>(&'s self, claim: &str, see: See<'_, 's>) -> Fact<()> {
-        let mut captured = true;
-        for (id, verdict) in self.tokens() {
-            captured &= verdict.outcome != TokenOutcome::NotCaptured;
-            let claims = verdict.claims.as_deref();
-            if claims.is_some_and(|claims| claims.contains_key(claim)) && !see(Value::text(id)) {
-                return Fact::Known(());
-            }
-        }
-        if captured {
-            Fact::Known(())
-        } else {
-            Fact::Partly(())
-        }
-    }
-
-    /// The claims of valid tokens as JSON.
-    fn raw_claims<'s>(
-        &'s self,
-        key: Option<&'s str>,
-        see: &mut dyn FnMut(usize, Value<'s>) -> bool,
-    ) -> Fact<()> {
-        let mut fact = Fact::Missing;
-        for (_, verdict) in self.tokens_of(key) {
-            if verdict.outcome == TokenOutcome::NotCaptured {
-                fact = Fact::NotCaptured;
-            }
-            let text = verdict
-                .claims
-                .as_deref()
-                .and_then(|claims| serde_json::to_vec(claims).ok());
-            if let Some(text) = text {
-                fact = Fact::Known(());
-                if !see(0, Value::Bytes(text.into())) {
-                    break;
-                }
-            }
-        }
-        fact
-    }
-
-    /// A text about the client certificate; empty when none was presented.
-    fn certificate(&self, text: Option<&'a str>) -> Fact<Value<'_>> {
-        match text {
-            Some(text) => Fact::Known(Value::text(text)),
-            None if self.judged.mtls.outcome == MtlsOutcome::Absent => Fact::Known(Value::text("")),
-            None => Fact::NotCaptured,
-        }
-    }
-}
-
-/// A claim's value as the type of its field.
-fn typed(value: &Json, of: Scalar) -> Option<Value<'_>> {
-    match (of, value) {
-        (Scalar::Bytes, Json::String(text)) => Some(Value::text(text)),
-        (Scalar::Int, Json::Number(number)) => match (number.as_i64(), number.as_f64()) {
-            (Some(seconds), _) => Some(Value::Int(seconds)),
-            // A fraction of a second is dropped; `as` saturates, which is right for a date beyond all events.
-            #[expect(clippy::cast_possible_truncation, reason = "saturates")]
-            (None, Some(seconds)) => Some(Value::Int(seconds.floor() as i64)),
-            (None, None) => None,
-        },
-        _ => None,
     }
 }
 
@@ -309,7 +192,6 @@ impl Source for Facts<'_> {
     fn value(&self, field: Field) -> Fact<Value<'_>> {
         let request = &self.exchange.request;
         let judged = self.judged;
-        let logged = self.exchange.certificate.as_ref();
         let header = |name| http::header(self.headers(), name).map(text);
         let known = |text| Fact::Known(Value::text(text));
         match field {
@@ -365,13 +247,8 @@ impl Source for Facts<'_> {
             Field::CertPresented => flag(judged.mtls.presented),
             Field::CertVerified => flag(judged.mtls.verified),
             Field::CertRevoked => flag(judged.mtls.revoked),
-            Field::CertSha256 => match judged.fingerprint {
-                Some(digest) => Fact::Known(Value::Bytes(hex::encode(digest).into_bytes().into())),
-                None => self.certificate(None),
-            },
-            Field::CertIssuer => self.certificate(logged.and_then(|c| c.issuer_dn.as_deref())),
-            Field::CertSubject => self.certificate(logged.and_then(|c| c.subject_dn.as_deref())),
-            Field::CertSerial => self.certificate(logged.and_then(|c| c.serial.as_deref())),
+            Field::CertRfc9440TooLarge => self.too_large(Flag::Rfc9440TooLarge),
+            Field::CertChainRfc9440TooLarge => self.too_large(Flag::ChainRfc9440TooLarge),
             Field::AuthIdPresent => flag(match judged.session.outcome {
                 SessionOutcome::Present => Some(true),
                 SessionOutcome::Absent => Some(false),
@@ -404,7 +281,10 @@ impl Source for Facts<'_> {
                 let millis = duration.map(|millis| Value::Int(millis.floor() as i64));
                 Fact::or_not_captured(millis)
             }
-            _ => self.certificate(None),
+            field => match certificate_text(field) {
+                Some(text) => self.certificate(text),
+                None => Fact::Missing,
+            },
         }
     }
 
@@ -569,8 +449,8 @@ impl Source for Facts<'_> {
 
     fn token_valid(&self, index: usize) -> Fact<bool> {
         match self.judged.tokens.get(index).map(|verdict| verdict.outcome) {
-            None | Some(TokenOutcome::NotCaptured) => Fact::NotCaptured,
-            Some(outcome) => Fact::Known(outcome == TokenOutcome::Valid),
+            Some(outcome) if !unknown(outcome) => Fact::Known(outcome == TokenOutcome::Valid),
+            _ => Fact::NotCaptured,
         }
     }
 
@@ -580,30 +460,4 @@ impl Source for Facts<'_> {
             Some(outcome) => Fact::Known(outcome != TokenOutcome::Missing),
         }
     }
-}
-
-/// What a field says about a claim.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Names,
-    Values,
-}
-
-/// The claim that a field is about.
-fn claim_of(field: Field) -> Option<(&'static str, Part)> {
-    Some(match field {
-        Field::ClaimAudience | Field::ClaimAudienceValues => ("aud", Part::Values),
-        Field::ClaimAudienceNames => ("aud", Part::Names),
-        Field::ClaimIssuer | Field::ClaimIssuerValues => ("iss", Part::Values),
-        Field::ClaimIssuerNames => ("iss", Part::Names),
-        Field::ClaimId | Field::ClaimIdValues => ("jti", Part::Values),
-        Field::ClaimIdNames => ("jti", Part::Names),
-        Field::ClaimSubject | Field::ClaimSubjectValues => ("sub", Part::Values),
-        Field::ClaimSubjectNames => ("sub", Part::Names),
-        Field::ClaimIssued | Field::ClaimIssuedValues => ("iat", Part::Values),
-        Field::ClaimIssuedNames => ("iat", Part::Names),
-        Field::ClaimStart | Field::ClaimStartValues => ("nbf", Part::Values),
-        Field::ClaimStartNames => ("nbf", Part::Names),
-        _ => return None,
-    })
 }

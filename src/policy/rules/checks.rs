@@ -8,9 +8,9 @@ use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::ast::{Check, Operand, Order};
+use super::calls::article;
 use super::error::ExpressionError;
 use super::fields::Field;
-use super::functions::article;
 use super::lists::{Set, address_range, is_list_name};
 use super::operands::nearest;
 use super::parser::Parser;
@@ -47,6 +47,11 @@ const OPERATORS: &[(&str, &str, Operator)] = &[
     ("in", "", Operator::In),
     ("bitwise_and", "&", Operator::Bits),
 ];
+
+/// Whether this word is an operator.
+pub(super) fn is_operator(word: &str) -> bool {
+    OPERATORS.iter().any(|(letters, _, _)| *letters == word)
+}
 
 /// The operators of a type, for messages.
 fn operators_of(of: Scalar) -> &'static str {
@@ -121,6 +126,7 @@ impl Parser<'_, '_> {
             );
             return Err(match kind.of {
                 Scalar::Ip => error.hint("ranges and networks: ip.src in {192.0.2.0/24}"),
+                Scalar::Bool if operator == Operator::Bits => error.hint("write && or and"),
                 _ => error,
             });
         }
@@ -185,7 +191,7 @@ impl Parser<'_, '_> {
         let error = self.cursor.unexpected(operators_of(of));
         let word = self.cursor.word();
         let lower = word.to_ascii_lowercase();
-        if word != lower && OPERATORS.iter().any(|(letters, _, _)| *letters == lower) {
+        if word != lower && is_operator(&lower) {
             return error.hint(format!("operators are in lower case: write {lower}"));
         }
         match word {

@@ -158,7 +158,7 @@ fields! {
     EndpointSource "gatewatch.endpoint.source" One Bytes Column "schema, saved or learned";
     SessionOutcome "gatewatch.session.outcome" One Bytes Column "present, absent, `not_captured` or `not_configured`";
     SessionIdentifiers "gatewatch.session.identifiers" Array Bytes Column "names of the identifiers that were present";
-    TokenOutcome "gatewatch.token.outcome" One Bytes Column "best outcome over the configurations: valid, invalid, missing or `not_captured`";
+    TokenOutcome "gatewatch.token.outcome" One Bytes Column "best outcome over the configurations: valid, invalid, `not_evaluated`, missing or `not_captured`";
     TokenOutcomes "gatewatch.token.outcomes" Map Bytes Column "outcome by configuration";
     TokenReasons "gatewatch.token.reasons" Map Bytes Column "reason of an invalid token by configuration";
     SchemaRequest "gatewatch.schema.request" One Bytes Column "conforms, violates, `no_operation` or `not_evaluated`";

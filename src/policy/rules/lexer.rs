@@ -262,7 +262,7 @@ impl<'t> Cursor<'t> {
             }
             probe.at += 1;
         }
-        if bytes.len() > 1 {
+        if probe.at > start + 2 {
             return Err(self.error_at(
                 start,
                 probe.at,

@@ -7,15 +7,17 @@
 //! Where the vendor's documents and engine differ, the documents win: a comparison with a missing value is false, `ne`
 //! included; a tab is not a blank; keywords end where a name would end.
 //!
-//! **A new field**: a line in [`fields`], an arm in `enrich::rules::facts`. **A new function**: a line and an arm in
-//! [`functions`], an arm in `enrich::rules::functions`.
+//! **A new field**: a line in [`fields`], an arm in `enrich::rules::facts`. **A new function**: a line in [`functions`], an
+//! arm in `calls`, an arm in `enrich::rules::functions`.
 
 pub mod ast;
+mod calls;
 mod checks;
 mod error;
 pub mod fields;
 pub mod functions;
 mod lexer;
+mod lint;
 pub mod lists;
 mod operands;
 mod parser;
@@ -30,6 +32,7 @@ use super::tokens::Tokens;
 use ast::{Node, Operand};
 pub use error::ExpressionError;
 use fields::Field;
+pub use lint::{Lint, LintKind, Polarity, lint};
 pub use lists::Lists;
 use lists::Set;
 use parser::Parser;
@@ -163,6 +166,13 @@ impl Expression {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// The one answer that it ever gives; `None` when it can give both, or when that is too much to find out. Only what
+    /// follows from the expression counts, so `Some` is never wrong.
+    #[must_use]
+    pub fn constant(&self) -> Option<bool> {
+        lint::constant(&self.root)
     }
 
     fn operands<'n>(&'n self, see: &mut dyn FnMut(&'n Operand)) {

@@ -3,9 +3,11 @@
 //! Enters: a cursor at a name. Leaves: an [`Operand`], or the place where it stops making sense.
 
 use super::ast::Operand;
+use super::calls::{self, Argument, article};
+use super::checks::is_operator;
 use super::error::ExpressionError;
 use super::fields::{self, Field};
-use super::functions::{self, Argument, Function, article};
+use super::functions::{self, Function};
 use super::parser::Parser;
 use super::types::{Shape, Value};
 
@@ -42,6 +44,9 @@ impl Parser<'_, '_> {
     fn unknown_field(&self, name: &str, start: usize) -> ExpressionError {
         let end = start + name.len();
         let error = |message: String| self.cursor.error_at(start, end, message, START);
+        if matches!(name, "and" | "or" | "xor" | "in" | "strict") || is_operator(name) {
+            return error(format!("unexpected {name}"));
+        }
         if let Some(form) = functions::form(name) {
             return error(format!("{name} is a function")).hint(format!("write {form}"));
         }
@@ -99,7 +104,7 @@ impl Parser<'_, '_> {
         let second = arguments
             .get(1)
             .map(|argument: &Argument| argument.span.clone());
-        let mut call = functions::build(name, arguments).map_err(|bad| {
+        let mut call = calls::build(name, arguments).map_err(|bad| {
             let span = bad.span.unwrap_or(end.saturating_sub(1)..end);
             self.cursor
                 .error_at(span.start, span.end, bad.message, bad.expected)
