@@ -14,6 +14,7 @@ use crate::api;
 use crate::clock::Stopwatch;
 use crate::config::Settings;
 use crate::pipeline::{self, Progress, Summary};
+use crate::publish::feed::Feed;
 use crate::telemetry::{Part, Telemetry};
 
 /// Run a pipeline
@@ -57,11 +58,12 @@ pub fn execute(settings: &Arc<Settings>, stop: &Arc<AtomicBool>) -> anyhow::Resu
     };
     let telemetry = Telemetry::default();
     let outcome = runtime.block_on(async {
+        let feed = Feed::new();
         let server = match &settings.api {
             Some(api) => Some(api::serve(api, &telemetry).await?),
             None => None,
         };
-        let outcome = pipeline::run(settings, stop, &telemetry, &mut show).await;
+        let outcome = pipeline::run(settings, stop, &telemetry, &feed, &mut show).await;
         telemetry.health.waits(Part::Pipeline, "stopping");
         if let Some(server) = server {
             server.stop().await;

@@ -8,6 +8,8 @@ pub mod batch;
 mod fixtures;
 pub mod mtls;
 pub mod privacy;
+pub mod rulebook;
+pub mod rules;
 pub mod schema;
 pub mod session;
 pub mod token;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use crate::decode::host_name;
 use crate::model::{
     Exchange, Method, MtlsOutcome, MtlsVerdict, OVERFLOW, OperationKey, OperationSource,
-    SchemaOutcome, SchemaVerdict, SessionOutcome, SessionVerdict, TokenOutcome,
+    RuleVerdict, SchemaOutcome, SchemaVerdict, SessionOutcome, SessionVerdict, TokenOutcome,
 };
 use crate::policy::operations::Match;
 use crate::policy::{Policy, Zone, path};
@@ -96,6 +98,8 @@ pub struct Judged {
     pub fingerprint: Option<[u8; 32]>,
     /// The client certificate, where it was logged: what rules ask for, see [`mtls::facts`].
     pub certificate: Option<Arc<mtls::Known>>,
+    /// What rules say, in their order: every one that was evaluated.
+    pub rules: Vec<RuleVerdict>,
 }
 
 impl Default for Judged {
@@ -130,6 +134,7 @@ impl Default for Judged {
             },
             fingerprint: None,
             certificate: None,
+            rules: Vec::new(),
         }
     }
 }
@@ -219,6 +224,7 @@ impl Judge {
         judged.mtls = certificate.verdict;
         judged.fingerprint = certificate.fingerprint;
         judged.certificate = certificate.certificate;
+        rulebook::judge(zone, exchange, judged);
         true
     }
 }

@@ -370,6 +370,7 @@ impl ZonePlan {
             schemas: schemas.collect(),
             operations: operations.collect(),
             mtls: mtls.into_iter().collect(),
+            ..ZoneObject::default()
         }
     }
 }

@@ -43,7 +43,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &["telemetry", "wire", "config"]),
     (
         "config",
-        &["model", "decode", "correlate", "policy", "store", "wire"],
+        &[
+            "model",
+            "decode",
+            "correlate",
+            "policy",
+            "detect",
+            "store",
+            "wire",
+        ],
     ),
 ];
 
