@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::reader::Section;
 use super::rules::{read_rule, read_schema_validation, schema_action};
 use super::tokens::{TokenDefaults, read_tokens};
-use crate::model::RuleAction;
+use crate::model::SchemaAction;
 use crate::policy::objects::{
     FileText, MtlsObject, OperationObject, SchemaObject, SessionIdentifierKind,
     SessionIdentifierObject, ZoneObject,
@@ -181,7 +181,7 @@ fn read_referenced(section: &Section<'_>, folder: &Path) -> BTreeMap<String, Fil
 }
 
 /// An operation, and what follows where a request violates its schema, if it says so.
-fn read_operation(section: &Section<'_>) -> (OperationObject, Option<Option<RuleAction>>) {
+fn read_operation(section: &Section<'_>) -> (OperationObject, Option<SchemaAction>) {
     let object = OperationObject {
         method: section.required("method", "method = \"GET\""),
         host: section.required("host", "host = \"api.shop.example\""),

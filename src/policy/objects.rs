@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rules::Lists;
-use crate::model::{BlockKind, RuleAction, RuleKind};
+use crate::model::{BlockKind, RuleAction, RuleKind, SchemaAction};
 
 /// A file as it was read, with the name to show in problems.
 #[derive(Clone, Debug, Default)]
@@ -72,18 +72,30 @@ pub struct RuleObject {
 }
 
 /// What follows from requests that violate their schema.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SchemaActionObject {
-    /// What follows where the operation does not say; `None` = nothing.
-    pub default: Option<RuleAction>,
+    /// What follows where the operation does not say.
+    pub default: SchemaAction,
     /// Nothing follows, whatever else says.
     pub suspended: bool,
-    /// Operations with an action of their own; `None` = nothing follows.
-    pub operations: Vec<(OperationObject, Option<RuleAction>)>,
+    /// Operations with an action of their own.
+    pub operations: Vec<(OperationObject, SchemaAction)>,
     /// Kinds of entities that are listed; `None` = the address.
     pub block: Option<Vec<BlockKind>>,
     /// How long they are listed, milliseconds; `None` = one hour.
     pub duration: Option<i64>,
+}
+
+impl Default for SchemaActionObject {
+    fn default() -> Self {
+        Self {
+            default: SchemaAction::None,
+            suspended: false,
+            operations: Vec::new(),
+            block: None,
+            duration: None,
+        }
+    }
 }
 
 /// Carrier of a session identifier.

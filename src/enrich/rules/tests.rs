@@ -201,7 +201,7 @@ fn tokens_and_their_claims() {
             false,
         ),
         (
-            r#"len(http.request.jwt.claims.aud.names) eq 1"#,
+            r"len(http.request.jwt.claims.aud.names) eq 1",
             true,
             false,
             false,
