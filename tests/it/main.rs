@@ -16,6 +16,7 @@ mod conformance_tokens;
 mod corpora;
 mod crash;
 mod follow;
+mod grammar;
 mod house;
 mod http_source;
 mod payloads;
