@@ -264,7 +264,7 @@ fn tokens_and_their_claims() {
         (
             r#"has_key(gatewatch.token.reasons, "shop")"#,
             false,
-            false,
+            true,
             false,
         ),
     ] {
