@@ -19,6 +19,8 @@ fn answer(expression: &str, exchange: &Exchange<'_>) -> Answer {
         session_identifiers: vec![SessionIdentifierObject {
             kind: SessionIdentifierKind::Header,
             name: "authorization".to_owned(),
+            of: Vec::new(),
+            hosts: Vec::new(),
         }],
         ..bare_zone()
     };
