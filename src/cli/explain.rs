@@ -244,7 +244,7 @@ impl<W: Write> Sink for Printer<W> {
                 .rules
                 .iter()
                 .map(|verdict| WireRule {
-                    title: zone.rules.title(verdict),
+                    title: zone.rules.title(*verdict),
                     kind: verdict.kind.as_str(),
                     value: verdict.value,
                     fires: verdict.fires,

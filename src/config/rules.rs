@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::parse_duration;
 use super::reader::Section;
-use crate::model::{BlockKind, RuleAction, RuleKind};
+use crate::model::{BlockKind, RuleAction, RuleKind, SchemaAction};
 use crate::policy::objects::{RuleObject, SchemaActionObject};
 use crate::policy::rules::Lists;
 use crate::policy::rules::types::Scalar;
@@ -74,7 +74,7 @@ pub(super) fn read_schema_validation(section: &Section<'_>) -> SchemaActionObjec
         }
     };
     let object = SchemaActionObject {
-        default: schema_action(section, "default").flatten(),
+        default: schema_action(section, "default").unwrap_or(SchemaAction::None),
         suspended,
         operations: Vec::new(),
         block: read_kinds(section, "block"),
@@ -85,14 +85,11 @@ pub(super) fn read_schema_validation(section: &Section<'_>) -> SchemaActionObjec
 }
 
 /// `none`, `log` or `block`; `None` = not written.
-pub(super) fn schema_action(
-    section: &Section<'_>,
-    key: &'static str,
-) -> Option<Option<RuleAction>> {
+pub(super) fn schema_action(section: &Section<'_>, key: &'static str) -> Option<SchemaAction> {
     match section.string(key)?.as_str() {
-        "none" => Some(None),
-        "log" => Some(Some(RuleAction::Log)),
-        "block" => Some(Some(RuleAction::Block)),
+        "none" => Some(SchemaAction::None),
+        "log" => Some(SchemaAction::Log),
+        "block" => Some(SchemaAction::Block),
         other => {
             section.problem(
                 key,

@@ -16,6 +16,7 @@ mod series;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt::Write as _;
 
 use arrow::array::RecordBatch;
 
@@ -68,7 +69,7 @@ impl Threshold {
             (self.distinct_addresses, "addresses"),
         ] {
             if least > 0 {
-                reason.push_str(&format!(", at least {least} {what}"));
+                let _ = write!(reason, ", at least {least} {what}");
             }
         }
         reason

@@ -241,9 +241,9 @@ impl FlushBuilder {
                 .filter(|(raised, _)| *raised)
                 .map(|(_, signal)| (*signal, false));
             let by_rules = fired().map(|verdict| {
-                let lists = zone.rules.lists(verdict).kinds.contains(&kind);
+                let lists = zone.rules.lists(*verdict).kinds.contains(&kind);
                 let blocks = verdict.action == RuleAction::Block && lists;
-                (zone.rules.id(verdict), blocks)
+                (zone.rules.id(*verdict), blocks)
             });
             for signal in raised.chain(by_rules) {
                 self.detail_rows += 1;
@@ -258,7 +258,7 @@ impl FlushBuilder {
             }
         }
         for verdict in judged.blocking() {
-            self.add_unwindowed(zone, exchange, client, verdict);
+            self.add_unwindowed(zone, exchange, client, *verdict);
         }
     }
 
@@ -280,7 +280,7 @@ impl FlushBuilder {
         zone: &Zone,
         exchange: &Exchange<'_>,
         client: Option<IpAddr>,
-        verdict: &RuleVerdict,
+        verdict: RuleVerdict,
     ) {
         let signal = (zone.rules.id(verdict), true);
         for kind in &zone.rules.lists(verdict).kinds {

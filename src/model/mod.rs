@@ -16,6 +16,6 @@ pub use place::{Position, Problem, Problems, Reject};
 pub use time::{EventTime, MINUTE_MILLIS};
 pub use verdict::{
     Direction, Location, MtlsOutcome, MtlsReason, MtlsVerdict, RuleAction, RuleKind, RuleVerdict,
-    SchemaOutcome, SchemaVerdict, SessionOutcome, SessionVerdict, TokenOutcome, TokenReason,
-    Violation, ViolationClass,
+    SchemaAction, SchemaOutcome, SchemaVerdict, SessionOutcome, SessionVerdict, TokenOutcome,
+    TokenReason, Violation, ViolationClass,
 };

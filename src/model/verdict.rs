@@ -269,6 +269,30 @@ names! {
     }
 }
 
+names! {
+    /// What follows when a request violates its schema.
+    SchemaAction {
+        /// Nothing.
+        None = "none",
+        /// It is counted.
+        Log = "log",
+        /// Its entities are listed too.
+        Block = "block",
+    }
+}
+
+impl SchemaAction {
+    /// The action of the verdict; `None` = there is no verdict.
+    #[must_use]
+    pub fn of_rule(self) -> Option<RuleAction> {
+        match self {
+            Self::None => None,
+            Self::Log => Some(RuleAction::Log),
+            Self::Block => Some(RuleAction::Block),
+        }
+    }
+}
+
 /// What one rule says about one exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleVerdict {
@@ -293,4 +317,15 @@ pub struct SessionVerdict {
     pub identifiers: Vec<u16>,
     /// Keyed hash of the first present identifier's value; the value itself never leaves the enricher.
     pub hash: Option<[u8; 16]>,
+}
+
+impl Default for SessionVerdict {
+    /// As on a host without identifiers.
+    fn default() -> Self {
+        Self {
+            outcome: SessionOutcome::NotConfigured,
+            identifiers: Vec::new(),
+            hash: None,
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rules::Lists;
-use crate::model::{BlockKind, RuleAction, RuleKind};
+use crate::model::{BlockKind, RuleAction, RuleKind, SchemaAction};
 
 /// A file as it was read, with the name to show in problems.
 #[derive(Clone, Debug, Default)]
@@ -72,38 +72,92 @@ pub struct RuleObject {
 }
 
 /// What follows from requests that violate their schema.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SchemaActionObject {
-    /// What follows where the operation does not say; `None` = nothing.
-    pub default: Option<RuleAction>,
+    /// What follows where the operation does not say.
+    pub default: SchemaAction,
     /// Nothing follows, whatever else says.
     pub suspended: bool,
-    /// Operations with an action of their own; `None` = nothing follows.
-    pub operations: Vec<(OperationObject, Option<RuleAction>)>,
+    /// Operations with an action of their own.
+    pub operations: Vec<(OperationObject, SchemaAction)>,
     /// Kinds of entities that are listed; `None` = the address.
     pub block: Option<Vec<BlockKind>>,
     /// How long they are listed, milliseconds; `None` = one hour.
     pub duration: Option<i64>,
 }
 
+impl Default for SchemaActionObject {
+    fn default() -> Self {
+        Self {
+            default: SchemaAction::None,
+            suspended: false,
+            operations: Vec::new(),
+            block: None,
+            duration: None,
+        }
+    }
+}
+
 /// Carrier of a session identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SessionIdentifierKind {
     /// Header field; the name has no case.
+    #[default]
     Header,
     /// Cookie; the name has case.
     Cookie,
     /// Claim of a verified token: `<configuration id or title>:<restricted JSONPath>`.
     Jwt,
+    /// Query parameter; the name has case.
+    Query,
+    /// What a verified client certificate says of its subject.
+    Certificate,
+    /// Several identifiers that count together.
+    Composite,
+}
+
+impl SessionIdentifierKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
+        Self::Header,
+        Self::Cookie,
+        Self::Jwt,
+        Self::Query,
+        Self::Certificate,
+        Self::Composite,
+    ];
+
+    /// The name in configurations and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Cookie => "cookie",
+            Self::Jwt => "jwt",
+            Self::Query => "query",
+            Self::Certificate => "certificate",
+            Self::Composite => "composite",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
 }
 
 /// One session identifier.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SessionIdentifierObject {
     /// Carrier.
     pub kind: SessionIdentifierKind,
     /// Name as configured.
     pub name: String,
+    /// Parts of a composite, `<type>:<name>` each.
+    pub of: Vec<String>,
+    /// Hosts on which it counts, `*.` allowed; empty = every host of the zone.
+    pub hosts: Vec<String>,
 }
 
 /// Where the keys of a token configuration come from: a JWK set (RFC 7517 section 5).
@@ -196,6 +250,10 @@ pub struct TokenConfigurationObject {
 
 /// One uploaded OpenAPI document.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches, one key of the pipeline file each"
+)]
 pub struct SchemaObject {
     /// Display name.
     pub name: String,
@@ -205,6 +263,10 @@ pub struct SchemaObject {
     pub referenced: BTreeMap<String, FileText>,
     /// Whether undeclared query parameters violate.
     pub undeclared_parameters: bool,
+    /// Whether undeclared cookies violate.
+    pub undeclared_cookies: bool,
+    /// Whether undeclared members of bodies violate.
+    pub undeclared_members: bool,
     /// Whether `format` is asserted.
     pub formats: bool,
 }
@@ -233,4 +295,8 @@ pub struct MtlsObject {
     pub crl: Vec<FileText>,
     /// Accepted issuers (hexadecimal SHA-256 of the issuing certificate); empty = any under the CA.
     pub issuers: Vec<String>,
+    /// Most authorities between a client's certificate and an anchor; `None` = 8.
+    pub max_intermediates: Option<usize>,
+    /// Header of the request in which the gateway shows the certificate; `None` = no header counts.
+    pub header: Option<String>,
 }

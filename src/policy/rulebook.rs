@@ -18,7 +18,9 @@ use super::operations::{Operations, Template};
 use super::rules::{Expression, Lists, Names};
 use super::tokens::Tokens;
 use super::zones::host_matches;
-use crate::model::{BlockKind, Method, Problem, Problems, RuleAction, RuleKind, RuleVerdict};
+use crate::model::{
+    BlockKind, Method, Problem, Problems, RuleAction, RuleKind, RuleVerdict, SchemaAction,
+};
 
 /// Longest title and id, characters (feature map section 4.2).
 const MAX_TITLE: usize = 50;
@@ -80,10 +82,10 @@ pub struct RuleBook {
 /// What follows from a request that violates the schema of its operation.
 #[derive(Debug)]
 pub struct SchemaActions {
-    default: Option<RuleAction>,
+    default: SchemaAction,
     /// `override = "none"`: nothing follows, whatever else says.
     suspended: bool,
-    operations: Vec<(Method, String, String, Option<RuleAction>)>,
+    operations: Vec<(Method, String, String, SchemaAction)>,
     /// What is listed.
     pub lists: Listing,
 }
@@ -91,7 +93,7 @@ pub struct SchemaActions {
 impl Default for SchemaActions {
     fn default() -> Self {
         Self {
-            default: None,
+            default: SchemaAction::None,
             suspended: false,
             operations: Vec::new(),
             lists: Listing::of(RuleKind::Schema),
@@ -140,14 +142,18 @@ impl SchemaActions {
             .find(|(known, pattern, template, _)| {
                 *known == method && template == endpoint && host_matches(pattern, host)
             });
-        own.map_or(self.default, |(.., action)| *action)
+        own.map_or(self.default, |(.., action)| *action).of_rule()
     }
 
     /// Whether no operation has any, so that nothing needs to be looked up.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.suspended
-            || (self.default.is_none() && self.operations.iter().all(|(.., own)| own.is_none()))
+            || (self.default == SchemaAction::None
+                && self
+                    .operations
+                    .iter()
+                    .all(|(.., own)| *own == SchemaAction::None))
     }
 
     fn compile(zone: &ZoneObject) -> Self {
@@ -159,7 +165,7 @@ impl SchemaActions {
             duration,
         } = &zone.schema_validation;
         // An operation that is none is a problem of the operations themselves.
-        let own = |(object, action): &(OperationObject, Option<RuleAction>)| {
+        let own = |(object, action): &(OperationObject, SchemaAction)| {
             let template = Template::parse(&object.endpoint).ok()?;
             Some((
                 Method::parse(&object.method),
@@ -241,21 +247,21 @@ impl RuleBook {
 
     /// The title of what gave a verdict.
     #[must_use]
-    pub fn title(&self, verdict: &RuleVerdict) -> &str {
+    pub fn title(&self, verdict: RuleVerdict) -> &str {
         self.rule(verdict)
             .map_or(SCHEMA_VALIDATION, |rule| &rule.title)
     }
 
     /// The id of what gave a verdict: what its signal is called.
     #[must_use]
-    pub fn id(&self, verdict: &RuleVerdict) -> &str {
+    pub fn id(&self, verdict: RuleVerdict) -> &str {
         self.rule(verdict)
             .map_or(SCHEMA_VALIDATION, |rule| &rule.id)
     }
 
     /// What is listed when a verdict blocks.
     #[must_use]
-    pub fn lists(&self, verdict: &RuleVerdict) -> &Listing {
+    pub fn lists(&self, verdict: RuleVerdict) -> &Listing {
         self.rule(verdict)
             .map_or(&self.schema.lists, |rule| &rule.lists)
     }
@@ -270,7 +276,7 @@ impl RuleBook {
         Some((&rule.title, &rule.lists))
     }
 
-    fn rule(&self, verdict: &RuleVerdict) -> Option<&Rule> {
+    fn rule(&self, verdict: RuleVerdict) -> Option<&Rule> {
         self.rules.get(usize::from(verdict.rule?))
     }
 }

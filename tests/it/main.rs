@@ -18,6 +18,7 @@ mod conformance_tokens;
 mod corpora;
 mod crash;
 mod follow;
+mod grammar;
 mod house;
 mod http_source;
 mod payloads;

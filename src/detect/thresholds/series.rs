@@ -87,10 +87,10 @@ impl Series {
             let window = || self.minutes.range(first..=*end);
             let count = window().fold(0_u64, |sum, (_, sums)| sum.saturating_add(sums.requests));
             let enough = count >= threshold.count
-                && self.distinct(window(), threshold.distinct_endpoints, |sums| {
+                && has_distinct(window(), threshold.distinct_endpoints, |sums| {
                     &sums.endpoints
                 })
-                && self.distinct(window(), threshold.distinct_addresses, |sums| {
+                && has_distinct(window(), threshold.distinct_addresses, |sums| {
                     &sums.addresses
                 });
             if enough {
@@ -100,20 +100,20 @@ impl Series {
         }
         newest.map(|newest| (covered, newest))
     }
+}
 
-    fn distinct<'s>(
-        &self,
-        window: impl Iterator<Item = (&'s i64, &'s Sums)>,
-        least: u64,
-        of: impl Fn(&Sums) -> &Sketch,
-    ) -> bool {
-        if least == 0 {
-            return true;
-        }
-        let mut all = Sketch::new();
-        for (_, sums) in window {
-            merge(&mut all, of(sums));
-        }
-        distinct(&all) >= least
+/// Whether minutes saw at least so many distinct values, about.
+fn has_distinct<'s>(
+    window: impl Iterator<Item = (&'s i64, &'s Sums)>,
+    least: u64,
+    of: impl Fn(&Sums) -> &Sketch,
+) -> bool {
+    if least == 0 {
+        return true;
     }
+    let mut all = Sketch::new();
+    for (_, sums) in window {
+        merge(&mut all, of(sums));
+    }
+    distinct(&all) >= least
 }

@@ -75,6 +75,9 @@ fn totals(crossings: &[Crossing]) -> BTreeMap<usize, u64> {
     totals
 }
 
+/// What is tried, the threshold, (minute, requests, endpoints, addresses), signals said.
+type Case<'c> = (&'c str, Threshold, &'c [(i64, u64, u16, u16)], u64);
+
 #[test]
 fn a_threshold_fires_in_its_window_and_says_what_happened_there() {
     const IP: &str = "203.0.113.7";
@@ -83,8 +86,7 @@ fn a_threshold_fires_in_its_window_and_says_what_happened_there() {
         distinct_addresses: addresses,
         ..threshold("t", 10, 5)
     };
-    // (what, threshold, (minute, requests, endpoints, addresses), signals said)
-    let cases: [(&str, Threshold, &[(i64, u64, u16, u16)], u64); 13] = [
+    let cases: [Case<'_>; 13] = [
         (
             "enough in one minute",
             threshold("t", 10, 5),

@@ -37,7 +37,7 @@ pub struct Hit {
 #[derive(Debug, Default)]
 pub(super) struct Hits {
     known: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
-    hits: Vec<Hit>,
+    found: Vec<Hit>,
     key: String,
     pub(super) overflowed: u64,
 }
@@ -57,9 +57,10 @@ impl Hits {
         }
         let at = if let Some(at) = self.known.get(self.key.as_str()) {
             *at
-        } else if self.hits.len() < MAX_HITS {
-            self.known.insert(self.key.as_str().into(), self.hits.len());
-            self.hits.push(Hit {
+        } else if self.found.len() < MAX_HITS {
+            self.known
+                .insert(self.key.as_str().into(), self.found.len());
+            self.found.push(Hit {
                 zone: zone.to_owned(),
                 kind,
                 entity: entity.to_owned(),
@@ -68,12 +69,12 @@ impl Hits {
                 count: 0,
                 samples: Vec::new(),
             });
-            self.hits.len() - 1
+            self.found.len() - 1
         } else {
             self.overflowed += 1;
             return;
         };
-        let Some(hit) = self.hits.get_mut(at) else {
+        let Some(hit) = self.found.get_mut(at) else {
             return;
         };
         hit.blocks |= blocks;
@@ -95,7 +96,7 @@ impl Hits {
 
     pub(super) fn finish(&mut self) -> Vec<Hit> {
         self.known.clear();
-        std::mem::take(&mut self.hits)
+        std::mem::take(&mut self.found)
     }
 }
 
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(finished[0].samples[0], "req-3");
         assert_eq!(finished[0].samples[9], "req-12");
         assert_eq!(hits.finish(), []);
-        hits.hits = vec![finished[0].clone(); MAX_HITS];
+        hits.found = vec![finished[0].clone(); MAX_HITS];
         hits.add("z", ip, ("refused", false), None);
         assert_eq!(hits.overflowed, 1);
     }

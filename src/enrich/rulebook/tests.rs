@@ -7,7 +7,7 @@ use serde_json::json;
 use super::super::fixtures::{NOW, bare_zone, configuration, exchange, signer};
 use super::super::{Judge, Shared};
 use super::*;
-use crate::model::{Captured, ClientCertificate};
+use crate::model::{Captured, ClientCertificate, SchemaAction};
 use crate::policy::compile;
 use crate::policy::objects::{
     FileText, OperationObject, RuleObject, SchemaActionObject, SchemaObject, ZoneObject,
@@ -50,8 +50,13 @@ fn verdicts(zone: ZoneObject, exchange: &Exchange<'_>) -> Vec<(String, bool, boo
     assert!(judge.judge(exchange, &mut judged));
     assert!(judge.judge(exchange, &mut judged));
     let book = &judge.policy().zones[0].rules;
-    let shown =
-        |verdict: &RuleVerdict| (book.title(verdict).to_owned(), verdict.value, verdict.fires);
+    let shown = |verdict: &RuleVerdict| {
+        (
+            book.title(*verdict).to_owned(),
+            verdict.value,
+            verdict.fires,
+        )
+    };
     judged.rules.iter().map(shown).collect()
 }
 
@@ -192,7 +197,7 @@ fn schema_validation_is_a_verdict_where_an_action_follows() {
             "responses": {"200": {"description": "ok"}}
         }}}
     });
-    let with = |default: Option<RuleAction>, own: Option<Option<RuleAction>>| {
+    let with = |default: SchemaAction, own: Option<SchemaAction>| {
         let mut object = zone(Vec::new());
         object.schemas = vec![SchemaObject {
             name: "t".to_owned(),
@@ -222,8 +227,8 @@ fn schema_validation_is_a_verdict_where_an_action_follows() {
         verdicts(object, &exchange)
     };
     let verdict = |violates: bool| vec![("schema validation".to_owned(), violates, violates)];
-    let log = Some(RuleAction::Log);
-    assert_eq!(asked(with(None, None), "/orders", None), []);
+    let (none, log) = (SchemaAction::None, SchemaAction::Log);
+    assert_eq!(asked(with(none, None), "/orders", None), []);
     assert_eq!(asked(with(log, None), "/orders", None), verdict(true));
     assert_eq!(
         asked(with(log, None), "/orders", Some("limit=3")),
@@ -234,6 +239,6 @@ fn schema_validation_is_a_verdict_where_an_action_follows() {
         verdict(true)
     );
     assert_eq!(asked(with(log, None), "/elsewhere", None), []);
-    assert_eq!(asked(with(log, Some(None)), "/orders", None), []);
-    assert_eq!(asked(with(None, Some(log)), "/orders", None), verdict(true));
+    assert_eq!(asked(with(log, Some(none)), "/orders", None), []);
+    assert_eq!(asked(with(none, Some(log)), "/orders", None), verdict(true));
 }

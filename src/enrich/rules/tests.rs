@@ -19,6 +19,8 @@ fn answer(expression: &str, exchange: &Exchange<'_>) -> Answer {
         session_identifiers: vec![SessionIdentifierObject {
             kind: SessionIdentifierKind::Header,
             name: "authorization".to_owned(),
+            of: Vec::new(),
+            hosts: Vec::new(),
         }],
         ..bare_zone()
     };
@@ -201,7 +203,7 @@ fn tokens_and_their_claims() {
             false,
         ),
         (
-            r#"len(http.request.jwt.claims.aud.names) eq 1"#,
+            r"len(http.request.jwt.claims.aud.names) eq 1",
             true,
             false,
             false,
@@ -264,7 +266,7 @@ fn tokens_and_their_claims() {
         (
             r#"has_key(gatewatch.token.reasons, "shop")"#,
             false,
-            false,
+            true,
             false,
         ),
     ] {

@@ -3,7 +3,7 @@
 
 use super::Rule;
 use crate::model::{Problem, RuleKind};
-use crate::policy::rules::lint::{Polarity, lint};
+use crate::policy::rules::{Polarity, lint};
 
 /// Warns of rules that are never evaluated, and of expressions whose value never changes or whose polarity looks wrong.
 pub(super) fn check(rules: &[Rule], place: &str, warnings: &mut Vec<Problem>) {

@@ -43,11 +43,11 @@ fn warnings(zone: ZoneObject) -> Vec<String> {
 /// The whole table of feature map section 3.2: four settings of the operation, three defaults, two overrides.
 #[test]
 fn an_override_wins_over_the_operation_and_that_over_the_default() {
-    use RuleAction::{Block, Log};
+    use SchemaAction::{Block, Log, None as Nothing};
     let mut cases = 0;
     for suspended in [false, true] {
-        for default in [None, Some(Log), Some(Block)] {
-            for own in [None, Some(None), Some(Some(Log)), Some(Some(Block))] {
+        for default in [Nothing, Log, Block] {
+            for own in [None, Some(Nothing), Some(Log), Some(Block)] {
                 let mut object = zone(Vec::new());
                 let operation = OperationObject {
                     method: "GET".to_owned(),
@@ -64,8 +64,8 @@ fn an_override_wins_over_the_operation_and_that_over_the_default() {
                 let actions = &policy.zones[0].rules.schema;
                 let expected = match (suspended, own) {
                     (true, _) => None,
-                    (false, Some(own)) => own,
-                    (false, None) => default,
+                    (false, Some(own)) => own.of_rule(),
+                    (false, None) => default.of_rule(),
                 };
                 let case = format!("override {suspended}, operation {own:?}, default {default:?}");
                 let at = |method, host, endpoint| actions.of(method, host, endpoint);
@@ -74,7 +74,7 @@ fn an_override_wins_over_the_operation_and_that_over_the_default() {
                     expected,
                     "{case}"
                 );
-                let elsewhere = if suspended { None } else { default };
+                let elsewhere = if suspended { None } else { default.of_rule() };
                 for (method, host, endpoint) in [
                     (Method::Post, "api.example", "/orders/{var1}"),
                     (Method::Get, "a.partners.example", "/orders/{var1}"),
@@ -82,7 +82,8 @@ fn an_override_wins_over_the_operation_and_that_over_the_default() {
                 ] {
                     assert_eq!(at(method, host, endpoint), elsewhere, "{case}");
                 }
-                let nothing = suspended || (default.is_none() && own.flatten().is_none());
+                let nothing =
+                    suspended || (default == Nothing && own.is_none_or(|own| own == Nothing));
                 assert_eq!(actions.is_empty(), nothing, "{case}");
                 cases += 1;
             }
@@ -199,7 +200,7 @@ fn a_rule_that_cannot_be_is_refused_with_its_place() {
         assert_eq!(said.len(), 1, "{said:?}");
     }
     let shown = problems(with(&|rule| {
-        rule.expression = "ssl and http.hots".to_owned()
+        rule.expression = "ssl and http.hots".to_owned();
     }))
     .concat();
     assert!(shown.contains("\nssl and http.hots\n        ^"), "{shown}");

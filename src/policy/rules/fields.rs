@@ -225,7 +225,27 @@ const UNAVAILABLE: &[(&str, &str)] = &[
     ),
     ("cf.response.", "an event does not say why an edge failed"),
     (
-        "cf.tls_",
+        "cf.tls_cipher",
+        "an event holds nothing of the handshake but the certificate",
+    ),
+    (
+        "cf.tls_version",
+        "an event holds nothing of the handshake but the certificate",
+    ),
+    (
+        "cf.tls_client_hello",
+        "an event holds nothing of the handshake but the certificate",
+    ),
+    (
+        "cf.tls_client_random",
+        "an event holds nothing of the handshake but the certificate",
+    ),
+    (
+        "cf.tls_client_extensions",
+        "an event holds nothing of the handshake but the certificate",
+    ),
+    (
+        "cf.tls_ciphers",
         "an event holds nothing of the handshake but the certificate",
     ),
     ("cf.worker.", "an event does not come from a worker"),
