@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use gatewatch::cli::backtest::BadCandidates;
 use gatewatch::cli::{self, BadConfiguration};
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +31,7 @@ enum Command {
     Check(cli::check::Args),
     Report(cli::report::Args),
     Explain(cli::explain::Args),
+    Backtest(cli::backtest::Args),
     Generate(cli::generate::Args),
     Migrate(cli::migrate::Args),
     Repair(cli::repair::Args),
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Check(args) => cli::check::run(args),
         Command::Report(args) => cli::report::run(args),
         Command::Explain(args) => cli::explain::run(args),
+        Command::Backtest(args) => cli::backtest::run(args),
         Command::Generate(args) => cli::generate::run(args),
         Command::Migrate(args) => cli::migrate::run(args),
         Command::Repair(args) => cli::repair::run(args),
@@ -93,7 +96,7 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.downcast_ref::<BadConfiguration>().is_some() => {
+        Err(error) if error.is::<BadConfiguration>() || error.is::<BadCandidates>() => {
             eprintln!("error: {error}");
             ExitCode::from(UNUSABLE)
         }

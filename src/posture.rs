@@ -3,6 +3,8 @@
 //! Enters: rows merged over a range, as any store reads them. Leaves: exact counts of exchanges, named as the policy
 //! declares them. How they are printed is the business of the caller.
 
+pub mod backtest;
+
 use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};

@@ -4,20 +4,15 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, ErrorKind, Read, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{channel, sync_channel};
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use crate::config::SourceKind;
-use crate::correlate::JoinState;
+use super::replay;
 use crate::enrich::{Judge, Judged, Shared};
 use crate::model::{Direction, Exchange, Reject, SchemaOutcome, Violation};
-use crate::pipeline::{Sink, Stream};
-use crate::source::file::{Event, Input, Reading};
-use crate::source::jwks::{Disk, KeySets};
-use crate::telemetry::Metrics;
+use crate::pipeline::Sink;
 
 /// Judge events without storing anything
 ///
@@ -40,81 +35,24 @@ const HELD: usize = 8 << 20;
 /// A bad pipeline file, or events that cannot be read.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let settings = super::load(&args.pipeline)?;
-    let path = match &args.events {
-        Some(path) if path.as_os_str() == "-" => None,
-        Some(path) => Some(path.clone()),
-        None => match &settings.source.kind {
-            SourceKind::File(file) => file.path.clone(),
-            // What a service reads is not replayed here; events come on standard input.
-            SourceKind::Kafka(_) | SourceKind::Http(_) => None,
-        },
-    };
-    let name = path.as_ref().map_or_else(
-        || "standard input".to_owned(),
-        |path| path.display().to_string(),
-    );
-    let input = Input::open(path.as_deref()).with_context(|| format!("cannot read {name}"))?;
+    // What a service reads is not replayed here; events come on standard input.
+    let path = replay::path_of(args.events.as_deref(), &settings);
+    let name = replay::name_of(path.as_deref());
+    let input = replay::open(path.as_deref(), &name)?;
     // Hashes are not shown, so any key does.
     let judge = Judge::new(Arc::clone(&settings.policy), Arc::new(Shared::new(b"")));
-    let keys = KeySets::start(&settings.policy, &Metrics::new(), Disk::Read)?;
-    if let Err(reason) = keys.first() {
-        anyhow::bail!(
-            "{reason}\n  hint: without its keys no token can be judged; the issuer has to answer"
-        );
-    }
-    let start = JoinState::default();
-    let adapter = settings.source.adapter;
-    let mut stream = Stream::new(
-        adapter,
-        settings.limits,
-        settings.correlate,
-        judge,
-        &start,
-        0,
-    );
+    let _keys = replay::key_sets(&settings.policy)?;
+    let mut stream = replay::stream(&settings, judge);
     let mut printer = Printer {
-        name,
+        name: name.clone(),
         output: BufWriter::new(io::stdout().lock()),
         unanswered: tempfile::SpooledTempFile::new(HELD),
         failed: None,
     };
-    let (sender, receiver) = sync_channel(4);
-    // Buffers are not sent back: verdicts are printed at the speed of a terminal.
-    let (_, spares) = channel();
-    let reading = Reading {
-        from: 0,
-        counted_to: 0,
-        max_line: settings.limits.event,
-        follow: false,
-        stop: Arc::default(),
-        to: sender,
-        spares,
-    };
-    std::thread::spawn(move || input.send(&reading));
-    for event in receiver {
-        match event {
-            Event::Lines(chunk) => {
-                for line in &chunk.lines {
-                    if line.too_long.is_some() {
-                        stream.refuse(Reject::TooLarge, line.offset, line.end, &mut printer);
-                    } else {
-                        let payload = chunk
-                            .bytes
-                            .get(line.start..line.start + line.len)
-                            .unwrap_or_default();
-                        stream.apply(payload, (line.offset, line.end), None, &mut printer);
-                    }
-                }
-            }
-            Event::Failed(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", printer.name));
-            }
-            Event::End { .. } => break,
-        }
-        if printer.failed.is_some() {
-            break;
-        }
-    }
+    replay::read(input, settings.limits.event, &name, |chunk| {
+        replay::apply(&mut stream, chunk, &mut printer);
+        printer.failed.is_none()
+    })?;
     stream.drain(&mut printer);
     printer.finish()
 }

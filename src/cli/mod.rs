@@ -1,5 +1,6 @@
 //! One file per subcommand, thin: parse, call, print.
 
+pub mod backtest;
 pub mod blocklist;
 pub mod check;
 pub mod demo;
@@ -7,6 +8,7 @@ pub mod explain;
 pub mod generate;
 pub mod migrate;
 pub mod repair;
+mod replay;
 pub mod report;
 pub mod run;
 pub mod table;

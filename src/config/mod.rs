@@ -8,9 +8,11 @@ mod reader;
 mod resolve;
 mod rules;
 mod tokens;
+mod trial;
 mod zones;
 
 pub(crate) use reader::parse_duration;
+pub use trial::{Candidate, Candidates, Subject, Trial, load_trial};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -247,6 +249,22 @@ pub struct Unusable {
     pub problems: Vec<(Problem, Option<usize>)>,
 }
 
+impl Unusable {
+    /// One problem without a line.
+    #[must_use]
+    pub fn one(file: String, place: String, message: String, hint: &str) -> Self {
+        let problem = Problem {
+            place,
+            message,
+            hint: Some(hint.to_owned()),
+        };
+        Self {
+            file,
+            problems: vec![(problem, None)],
+        }
+    }
+}
+
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.problems.len();
@@ -267,25 +285,24 @@ impl fmt::Display for Unusable {
 /// # Errors
 /// Every problem at once.
 pub fn load(path: &Path) -> Result<Settings, Unusable> {
+    let (file, text) = read(path, "give the path of a pipeline file (TOML)")?;
+    parse(&file, &text, folder_of(path))
+}
+
+/// The name of a file to show, and its text.
+fn read(path: &Path, hint: &str) -> Result<(String, String), Unusable> {
     let file = path.display().to_string();
-    let unusable = |message: String, hint: &str| Unusable {
-        file: file.clone(),
-        problems: vec![(
-            Problem {
-                place: file.clone(),
-                message,
-                hint: Some(hint.to_owned()),
-            },
-            None,
-        )],
-    };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| unusable(error.to_string(), "give the path of a pipeline file (TOML)"))?;
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    parse(&file, &text, folder)
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((file, text)),
+        Err(error) => Err(Unusable::one(file.clone(), file, error.to_string(), hint)),
+    }
+}
+
+/// What relative paths in a file start at.
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Checks the text of a pipeline file; relative paths start at `folder`.
@@ -293,26 +310,36 @@ pub fn load(path: &Path) -> Result<Settings, Unusable> {
 /// # Errors
 /// Every problem at once.
 pub fn parse(file: &str, text: &str, folder: &Path) -> Result<Settings, Unusable> {
+    let (draft, policy) = draft(file, text, folder)?;
+    Ok(draft.into_settings(policy))
+}
+
+/// What is wrong with the syntax of a file.
+fn syntax(file: &str, sheet: &reader::Sheet, errors: Vec<toml::de::Error>) -> Unusable {
+    let problem = |error: toml::de::Error| {
+        let line = error.span().map(|span| sheet.line(span.start));
+        let message = error.message().replace('\n', ", ");
+        (
+            Problem {
+                place: "syntax".to_owned(),
+                message,
+                hint: None,
+            },
+            line,
+        )
+    };
+    Unusable {
+        file: file.to_owned(),
+        problems: errors.into_iter().map(problem).collect(),
+    }
+}
+
+/// Everything that a pipeline file says, and its policy.
+fn draft(file: &str, text: &str, folder: &Path) -> Result<(resolve::Draft, Policy), Unusable> {
     let sheet = reader::Sheet::new(text);
     let (document, errors) = toml::de::DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        let problem = |error: toml::de::Error| {
-            let line = error.span().map(|span| sheet.line(span.start));
-            let message = error.message().replace('\n', ", ");
-            (
-                Problem {
-                    place: "syntax".to_owned(),
-                    message,
-                    hint: None,
-                },
-                line,
-            )
-        };
-        let problems = errors.into_iter().map(problem).collect();
-        return Err(Unusable {
-            file: file.to_owned(),
-            problems,
-        });
+        return Err(syntax(file, &sheet, errors));
     }
     let root = reader::Section::new(&sheet, String::new(), Some(document.get_ref()));
     let draft = resolve::resolve(&root, folder);
@@ -333,7 +360,7 @@ pub fn parse(file: &str, text: &str, folder: &Path) -> Result<Settings, Unusable
         }
     };
     if problems.is_empty() {
-        return Ok(draft.into_settings(policy));
+        return Ok((draft, policy));
     }
     let mut problems: Vec<_> = problems
         .into_iter()

@@ -22,6 +22,7 @@ use crate::{correlate, decode};
 /// Settings before the policy is compiled.
 pub(super) struct Draft {
     pub(super) zones: Vec<ZoneObject>,
+    pub(super) token_defaults: TokenDefaults,
     name: String,
     source: SourceSettings,
     api: Option<ApiSettings>,
@@ -104,11 +105,13 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
     }
     privacy.finish();
     let lists = read_lists(&root.section("lists"), folder);
-    let zones = read_zones(root, folder, &tokens.defaults(&store), lists.as_ref());
+    let token_defaults = tokens.defaults(&store);
+    let zones = read_zones(root, folder, &token_defaults, lists.as_ref());
     let block_list = read_blocklist(&root.section("blocklist"), &zones);
     root.finish();
     Draft {
         zones,
+        token_defaults,
         name,
         source,
         api,

@@ -111,15 +111,7 @@ fn read_identifier(section: &Section<'_>) -> Option<SessionIdentifierObject> {
 fn read_schema(section: &Section<'_>, folder: &Path) -> SchemaObject {
     let path = section.required("path", "path = \"shop.openapi.yaml\"");
     let name = section.string("name").unwrap_or_else(|| path.clone());
-    let document = if path.is_empty() {
-        FileText::default()
-    } else {
-        read_file(section, "path", folder, &path)
-    };
-    let mut referenced = read_referenced(section, folder);
-    if let Some(home) = folder.join(&path).parent() {
-        follow_references(section, home, &document, &mut referenced);
-    }
+    let (document, referenced) = read_document(section, folder, &path);
     let object = SchemaObject {
         name,
         document,
@@ -131,6 +123,23 @@ fn read_schema(section: &Section<'_>, folder: &Path) -> SchemaObject {
     };
     section.finish();
     object
+}
+
+/// A document with the further files that it refers to.
+pub(super) fn read_document(
+    section: &Section<'_>,
+    folder: &Path,
+    path: &str,
+) -> (FileText, BTreeMap<String, FileText>) {
+    let mut referenced = read_referenced(section, folder);
+    if path.is_empty() {
+        return (FileText::default(), referenced);
+    }
+    let document = read_file(section, "path", folder, path);
+    if let Some(home) = folder.join(path).parent() {
+        follow_references(section, home, &document, &mut referenced);
+    }
+    (document, referenced)
 }
 
 /// Reads the files under the schema's own folder that `$ref`s name, and those that they name in turn. What leads out of

@@ -249,8 +249,10 @@ impl BlockList {
     }
 }
 
-/// A network that holds an allowed address cannot be listed either: refusing it would refuse the address.
-fn allowed(allow: &[Network], key: &BlockKey) -> bool {
+/// Whether the allow list names an entity. A network that holds an allowed address cannot be listed either: refusing it
+/// would refuse the address.
+#[must_use]
+pub fn allowed(allow: &[Network], key: &BlockKey) -> bool {
     key.network()
         .is_some_and(|network| allow.iter().any(|allowed| allowed.overlaps(network)))
 }

@@ -19,9 +19,10 @@ use self::columns::{Entities, Exchanges, Identifiers, Tokens, Violations};
 use self::hits::{Hit, Hits};
 use self::interner::{Entitled, Operations};
 use super::Judged;
+use super::entity::{self, address, hexadecimal};
 use super::privacy::Hasher;
 use crate::model::{
-    BlockKind, Exchange, MtlsOutcome, Network, OVERFLOW, RuleAction, RuleVerdict, SessionOutcome,
+    BlockKind, Exchange, MtlsOutcome, OVERFLOW, RuleAction, RuleVerdict, SessionOutcome,
     TokenOutcome, TokenReason,
 };
 use crate::policy::Zone;
@@ -284,19 +285,14 @@ impl FlushBuilder {
     ) {
         let signal = (zone.rules.id(verdict), true);
         for kind in &zone.rules.lists(verdict).kinds {
+            // The others were told with their windows.
             let entity = match kind {
-                BlockKind::Cidr => client.and_then(network),
-                BlockKind::Asn => exchange.client.asn.map(|asn| asn.to_string()),
-                BlockKind::UserAgent => {
-                    let mut agents = exchange.request.headers.values("user-agent");
-                    agents.next().map(str::to_owned)
+                BlockKind::Cidr | BlockKind::Asn | BlockKind::UserAgent => {
+                    entity::of(*kind, exchange, judged)
                 }
                 _ => None,
             };
-            // What could not be listed is no entity.
-            if let Some(entity) = entity
-                && kind.canonical(&entity).is_ok()
-            {
+            if let Some(entity) = entity {
                 let id = exchange.id.as_deref();
                 self.hits.add(&zone.id, (*kind, &entity), signal, id);
             }
@@ -380,12 +376,6 @@ fn forged(outcome: TokenOutcome) -> bool {
     )
 }
 
-/// The network that a client's neighbours share: what one customer is usually given (RFC 6177 for version 6).
-fn network(ip: IpAddr) -> Option<String> {
-    let prefix = if ip.is_ipv4() { 24 } else { 64 };
-    Network::parse(&format!("{ip}/{prefix}")).map(|network| network.to_string())
-}
-
 /// `2xx` and so on; `none` for an unanswered request, whose status is 0.
 fn status_class(status: u16) -> &'static str {
     match status / 100 {
@@ -396,16 +386,4 @@ fn status_class(status: u16) -> &'static str {
         5 => "5xx",
         _ => "none",
     }
-}
-
-/// The address a log line names, IPv4-mapped ones as IPv4. What is no address names nobody: it would become a key of
-/// any length and content.
-fn address(ip: &str) -> Option<IpAddr> {
-    ip.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
-}
-
-/// Bytes as hexadecimal digits in `digits`, which has two for each.
-fn hexadecimal<'d>(bytes: &[u8], digits: &'d mut [u8]) -> Option<&'d str> {
-    hex::encode_to_slice(bytes, digits).ok()?;
-    std::str::from_utf8(digits).ok()
 }

@@ -31,6 +31,7 @@ pub fn judge(zone: &Zone, exchange: &Exchange<'_>, judged: &mut Judged) {
                 rule: Some(number),
                 kind: rule.kind,
                 value: answer.value,
+                known: answer.known,
                 fires: answer.known && answer.value != is_token,
                 action: rule.action,
             });
@@ -63,6 +64,7 @@ fn schema_validation(zone: &Zone, judged: &Judged) -> Option<RuleVerdict> {
         rule: None,
         kind: RuleKind::Schema,
         value: violates,
+        known: true,
         fires: violates,
         action,
     })

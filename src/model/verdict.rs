@@ -302,6 +302,8 @@ pub struct RuleVerdict {
     pub kind: RuleKind,
     /// The value of the expression.
     pub value: bool,
+    /// Whether it would be the same had the log shown everything; what is not known fires nothing.
+    pub known: bool,
     /// Whether the action follows.
     pub fires: bool,
     /// The action.

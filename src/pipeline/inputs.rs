@@ -77,24 +77,33 @@ pub(super) fn rotated_away(source: &FileSource, committer: &Committer) -> Vec<Pa
     unfinished.into_iter().map(|(_, path)| path).collect()
 }
 
+/// The key of the hashes in the store's folder, where there is one already.
+///
+/// # Errors
+/// It cannot be read, or is too short to be one.
+pub fn known_key(store: &Path) -> Result<Option<Vec<u8>>, Fault> {
+    let path = store.join("hash.key");
+    match fs::read(&path) {
+        Ok(key) if key.trim_ascii().len() >= MIN_KEY => Ok(Some(key.trim_ascii().to_vec())),
+        Ok(_) => Err(Fault::HashKey {
+            path,
+            source: io::Error::new(io::ErrorKind::InvalidData, "the key is too short"),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Fault::HashKey { path, source }),
+    }
+}
+
 /// The key of the hashes in the store's folder, made on first use and readable by its owner only.
 pub(super) fn stored_key(store: &Path) -> Result<Vec<u8>, Fault> {
+    if let Some(key) = known_key(store)? {
+        return Ok(key);
+    }
     let path = store.join("hash.key");
     let fault = |source| Fault::HashKey {
         path: path.clone(),
         source,
     };
-    match fs::read(&path) {
-        Ok(key) if key.trim_ascii().len() >= MIN_KEY => return Ok(key.trim_ascii().to_vec()),
-        Ok(_) => {
-            return Err(fault(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the key is too short",
-            )));
-        }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(error)),
-        Err(_) => {}
-    }
     let mut random = [0_u8; 32];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| fault(io::Error::other("no randomness")))?;
     let key = hex::encode(random);

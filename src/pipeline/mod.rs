@@ -17,6 +17,7 @@ pub mod service;
 pub mod stream;
 
 pub use commit::Committer;
+pub use inputs::known_key;
 pub use listing::Desk;
 pub use partition::{Flush, Partition};
 pub use run::{Fault, Progress, Summary, run};

@@ -9,6 +9,7 @@
 //! Deliberately not here: where a partition starts (that takes the ledger), and what a record means.
 
 mod context;
+pub mod history;
 mod poller;
 mod slot;
 

@@ -1,0 +1,263 @@
+//! The result as text for people.
+
+use std::fmt::Write as _;
+
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
+
+use super::wire::{Report, kind, standing};
+use crate::cli::grouped;
+use crate::cli::table::STYLE;
+use crate::config::{Candidate, Subject};
+use crate::model::{EventTime, RuleAction};
+use crate::posture::backtest::{Ranking, Tally};
+
+/// The whole result.
+pub(super) fn text(report: &Report<'_>) -> String {
+    let totals = &report.tried.totals;
+    let mut text = format!("Back-test on {}\n", plain(&report.source));
+    let span = |span: Option<(EventTime, EventTime)>| {
+        span.map_or(String::new(), |(first, last)| {
+            format!(", {first} to {last}")
+        })
+    };
+    let (exchanges, in_range) = (totals.exchanges, totals.in_range);
+    let _ = writeln!(
+        text,
+        "  {} of {} exchanges are in the range{}",
+        grouped(in_range),
+        grouped(exchanges),
+        span(totals.judged),
+    );
+    let rejected: u64 = totals.rejected.values().sum();
+    for (count, what) in [
+        (report.read.unzoned, "exchanges of hosts that no zone lists"),
+        (report.read.unanswered, "requests without a response"),
+        (report.read.orphan_responses, "responses without a request"),
+        (rejected, "records refused"),
+    ] {
+        if count > 0 {
+            let _ = writeln!(text, "  {} {what}", grouped(count));
+        }
+    }
+    if in_range == 0 {
+        let (from, until) = (report.range.from, report.range.until);
+        let moment = |at: Option<EventTime>, open: &str| {
+            at.map_or_else(|| open.to_owned(), |at| at.to_string())
+        };
+        let _ = writeln!(
+            text,
+            "  the range is empty: nothing from {} until {}{}",
+            moment(from, "the beginning"),
+            moment(until, "the end"),
+            match totals.seen {
+                Some((first, last)) => format!("; what was read goes from {first} to {last}"),
+                None => "; nothing was read".to_owned(),
+            },
+        );
+        return text;
+    }
+    for (candidate, tally) in report.trial.candidates.iter().zip(&report.tried.tallies) {
+        text.push('\n');
+        describe(report, candidate, tally, &mut text);
+    }
+    if !report.comparable {
+        text += "\nhashes are of this run only: the pipeline has no key for them yet\n";
+    }
+    text
+}
+
+fn describe(report: &Report<'_>, candidate: &Candidate, tally: &Tally, text: &mut String) {
+    let zone = report.trial.policy.zones.get(candidate.zone);
+    let action = report.action(candidate);
+    let action = action.map_or(String::new(), |action| format!(" ({})", action.as_str()));
+    let _ = writeln!(
+        text,
+        "{} {:?}{action} in zone {}{}",
+        kind(candidate).replace('_', " "),
+        candidate.title,
+        zone.map_or("", |zone| &zone.name),
+        if candidate.subject.replaces() {
+            ", in the place of what is there"
+        } else {
+            ""
+        },
+    );
+    let verb = match candidate.subject {
+        Subject::Rule { .. } => "fires on",
+        Subject::Schema { .. } => "is violated by",
+        Subject::TokenConfiguration { .. } => "finds an invalid token in",
+    };
+    let (matches, judged) = (tally.matches, tally.judged);
+    let share = match judged {
+        0 => String::new(),
+        _ => format!(" ({:.1} %)", matches as f64 / judged as f64 * 100.0),
+    };
+    let _ = writeln!(
+        text,
+        "  {verb} {} of {} exchanges that could be judged{share}",
+        grouped(matches),
+        grouped(judged)
+    );
+    for (count, what) in [
+        (
+            tally.not_captured,
+            "could not be judged: the log does not show what it takes",
+        ),
+        (tally.not_covered, "are none that it is about"),
+    ] {
+        if count > 0 {
+            let _ = writeln!(text, "  {} {what}", grouped(count));
+        }
+    }
+    if matches > 0 {
+        let _ = writeln!(
+            text,
+            "  {} are new; to {} the policy in force objects already",
+            grouped(tally.newly),
+            grouped(tally.already)
+        );
+    }
+    if report.compares(candidate) && tally.no_longer > 0 {
+        let _ = writeln!(
+            text,
+            "  {} would be objected to no longer",
+            grouped(tally.no_longer)
+        );
+    }
+    if matches == 0 {
+        return;
+    }
+    successful(report, candidate, tally, text);
+    block_list(report, candidate, tally, text);
+    if tally.reasons.matching() > 0 {
+        table(&tally.reasons, "why", report.top, text);
+    }
+    table(&tally.endpoints, "endpoint", report.top, text);
+    for (kind, ranking) in &tally.entities {
+        table(ranking, kind.as_str(), report.top, text);
+    }
+    samples(tally, text);
+}
+
+fn successful(report: &Report<'_>, candidate: &Candidate, tally: &Tally, text: &mut String) {
+    let successful = &tally.successful;
+    let _ = write!(
+        text,
+        "  {} were answered with success",
+        grouped(successful.total)
+    );
+    text.push_str(&if report.knows_sessions(candidate) {
+        format!(
+            ", {} of them to valid sessions: likely false positives\n",
+            grouped(successful.valid)
+        )
+    } else {
+        "; the zone has no session identifiers, so nobody knows to whom\n".to_owned()
+    });
+}
+
+fn block_list(report: &Report<'_>, candidate: &Candidate, tally: &Tally, text: &mut String) {
+    let would = match (candidate.subject, report.action(candidate)) {
+        (Subject::Rule { .. }, Some(RuleAction::Log)) => {
+            "with action = \"block\" the block list would have got"
+        }
+        _ => "the block list would have got",
+    };
+    let exempt = match tally.exempt {
+        0 => String::new(),
+        exempt => format!("; the allow list spares {} exchanges", grouped(exempt)),
+    };
+    let entities = u64::try_from(tally.listed.matching()).unwrap_or(u64::MAX);
+    let _ = writeln!(
+        text,
+        "  {would} {} entities{}{exempt}",
+        grouped(entities),
+        over(&tally.listed),
+    );
+    if entities > 0 {
+        table(&tally.listed, "block list", report.top, text);
+    }
+}
+
+/// Says what a cap left out.
+fn over(ranking: &Ranking) -> String {
+    match ranking.overflow {
+        0 => String::new(),
+        overflow => format!(" and those of {} more exchanges", grouped(overflow)),
+    }
+}
+
+fn table(ranking: &Ranking, what: &str, most: usize, text: &mut String) {
+    let mut table = Table::new();
+    table
+        .load_style(STYLE)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    let heads = [what, "matches", "of", "likely false positives", "first"];
+    table.set_header(heads.map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
+    let number = |count: u64| Cell::new(grouped(count)).set_alignment(CellAlignment::Right);
+    for (name, row) in ranking.top(most) {
+        table.add_row(vec![
+            Cell::new(plain(name)),
+            number(row.matches),
+            number(row.judged),
+            number(row.probably_wanted),
+            Cell::new(row.first_at),
+        ]);
+    }
+    let _ = writeln!(text, "{table}");
+    let more = ranking.matching().saturating_sub(most);
+    if more > 0 || ranking.overflow > 0 {
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        let _ = writeln!(text, "  {} more{}", grouped(more), over(ranking));
+    }
+}
+
+fn samples(tally: &Tally, text: &mut String) {
+    let chosen = tally.samples.chosen();
+    if chosen.is_empty() {
+        return;
+    }
+    let mut table = Table::new();
+    table
+        .load_style(STYLE)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    let heads = ["sample", "time", "request", "status", "client", "why"];
+    table.set_header(heads.map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
+    for sample in chosen {
+        let status = sample
+            .status
+            .map_or("–".to_owned(), |status| status.to_string());
+        let mut why = sample.reasons.join("\n");
+        if sample.probably_wanted {
+            why = format!("likely false positive\n{why}")
+                .trim_end()
+                .to_owned();
+        }
+        let request = format!("{} {}{}", sample.method, sample.host, sample.endpoint);
+        table.add_row(vec![
+            Cell::new(plain(sample.id.as_deref().unwrap_or("–"))),
+            Cell::new(sample.at),
+            Cell::new(plain(&request)),
+            Cell::new(status),
+            Cell::new(standing(sample.standing)),
+            Cell::new(why),
+        ]);
+    }
+    let _ = writeln!(text, "{table}");
+}
+
+/// Text of a log on a terminal: control characters are shown, never sent.
+fn plain(text: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() { '\u{fffd}' } else { c }
+    };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(super::plain("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
+    }
+}

@@ -1,0 +1,278 @@
+//! The result as `--json` prints it. Numbers are exact counts of exchanges; what exceeds a cap is in `overflow`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::judging::Tried;
+use super::range::Range;
+use crate::config::{Candidate, Subject, Trial};
+use crate::model::{EventTime, RuleAction};
+use crate::pipeline::stream::Counts;
+use crate::posture::backtest::{Ranking, Row, Sample, Standing, Tally};
+
+/// Everything that is printed.
+pub(super) struct Report<'r> {
+    pub(super) trial: &'r Trial,
+    /// Name of the traffic.
+    pub(super) source: String,
+    pub(super) range: Range,
+    /// What was read, in the range or not.
+    pub(super) read: Counts,
+    pub(super) tried: Tried,
+    /// Whether hashes are those of the pipeline's store.
+    pub(super) comparable: bool,
+    /// Most rows of a list.
+    pub(super) top: usize,
+}
+
+/// What a candidate is called.
+pub(super) fn kind(candidate: &Candidate) -> &'static str {
+    match candidate.subject {
+        Subject::Rule { .. } => "rule",
+        Subject::Schema { .. } => "schema",
+        Subject::TokenConfiguration { .. } => "token_configuration",
+    }
+}
+
+/// The name of a standing.
+pub(super) fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Valid => "valid",
+        Standing::Refused => "refused",
+        Standing::Absent => "absent",
+        Standing::Unknown => "unknown",
+    }
+}
+
+fn text(at: EventTime) -> String {
+    at.to_string()
+}
+
+impl Report<'_> {
+    /// The action of a candidate, when it is a rule.
+    pub(super) fn action(&self, candidate: &Candidate) -> Option<RuleAction> {
+        let Subject::Rule { number, .. } = candidate.subject else {
+            return None;
+        };
+        let zone = self.trial.policy.zones.get(candidate.zone)?;
+        Some(zone.rules.rules.get(number)?.action)
+    }
+
+    /// Whether the zone knows what a session is; without, nobody can tell who is wanted.
+    pub(super) fn knows_sessions(&self, candidate: &Candidate) -> bool {
+        let zone = self.trial.settings.policy.zones.get(candidate.zone);
+        zone.is_some_and(|zone| !zone.sessions.names.is_empty())
+    }
+
+    pub(super) fn wire(&self) -> impl Serialize + use<'_> {
+        let totals = &self.tried.totals;
+        let candidates = self.trial.candidates.iter().zip(&self.tried.tallies);
+        Wire {
+            source: &self.source,
+            range: WireRange {
+                from: self.range.from.map(text),
+                until: self.range.until.map(text),
+            },
+            traffic: WireTraffic {
+                records: self.read.records,
+                exchanges: totals.exchanges,
+                in_range: totals.in_range,
+                first_at: totals.judged.map(|(first, _)| text(first)),
+                last_at: totals.judged.map(|(_, last)| text(last)),
+                unzoned: self.read.unzoned,
+                unanswered: self.read.unanswered,
+                orphan_responses: self.read.orphan_responses,
+                rejected: &totals.rejected,
+            },
+            hashes: if self.comparable {
+                "pipeline"
+            } else {
+                "this_run"
+            },
+            candidates: candidates
+                .map(|(candidate, tally)| self.candidate(candidate, tally))
+                .collect(),
+        }
+    }
+
+    fn candidate<'w>(&'w self, candidate: &'w Candidate, tally: &'w Tally) -> WireCandidate<'w> {
+        let zone = self.trial.policy.zones.get(candidate.zone);
+        let replaces = candidate.subject.replaces();
+        let successful = &tally.successful;
+        WireCandidate {
+            kind: kind(candidate),
+            title: &candidate.title,
+            zone: zone.map_or("", |zone| &zone.id),
+            replaces,
+            action: self.action(candidate).map(RuleAction::as_str),
+            judged: tally.judged,
+            not_captured: tally.not_captured,
+            not_covered: tally.not_covered,
+            matches: tally.matches,
+            newly: tally.newly,
+            already: tally.already,
+            no_longer: self.compares(candidate).then_some(tally.no_longer),
+            outcomes: &tally.words,
+            successful: WireSuccessful {
+                total: successful.total,
+                valid_session: successful.valid,
+                refused_credential: successful.refused,
+                no_session: successful.absent,
+                unknown: successful.unknown,
+            },
+            likely_false_positives: self.knows_sessions(candidate).then_some(successful.valid),
+            reasons: self.list(&tally.reasons),
+            endpoints: self.list(&tally.endpoints),
+            entities: tally
+                .entities
+                .iter()
+                .map(|(kind, ranking)| (kind.as_str(), self.list(ranking)))
+                .collect(),
+            block_list: WireBlockList {
+                exempt: tally.exempt,
+                list: self.list(&tally.listed),
+            },
+            samples: tally.samples.chosen().into_iter().map(sample).collect(),
+        }
+    }
+
+    /// Whether what is no longer objected to means anything: a new rule or configuration takes nothing away.
+    pub(super) fn compares(&self, candidate: &Candidate) -> bool {
+        candidate.subject.replaces() || matches!(candidate.subject, Subject::Schema { .. })
+    }
+
+    fn list<'w>(&self, ranking: &'w Ranking) -> WireList<'w> {
+        WireList {
+            distinct: ranking.matching(),
+            overflow: ranking.overflow,
+            top: ranking.top(self.top).into_iter().map(row).collect(),
+        }
+    }
+}
+
+fn row((name, row): (&str, Row)) -> WireRow<'_> {
+    WireRow {
+        name,
+        matches: row.matches,
+        judged: row.judged,
+        likely_false_positives: row.probably_wanted,
+        first_at: text(row.first_at),
+        last_at: text(row.last_at),
+    }
+}
+
+fn sample(sample: &Sample) -> WireSample<'_> {
+    WireSample {
+        id: sample.id.as_deref(),
+        time: text(sample.at),
+        method: sample.method,
+        host: &sample.host,
+        endpoint: &sample.endpoint,
+        status: sample.status,
+        client: standing(sample.standing),
+        likely_false_positive: sample.probably_wanted,
+        already: sample.already,
+        reasons: &sample.reasons,
+    }
+}
+
+#[derive(Serialize)]
+struct Wire<'w> {
+    source: &'w str,
+    range: WireRange,
+    traffic: WireTraffic<'w>,
+    /// `pipeline` = the hashes of windows and block list; `this_run` = of no use elsewhere.
+    hashes: &'static str,
+    candidates: Vec<WireCandidate<'w>>,
+}
+
+#[derive(Serialize)]
+struct WireRange {
+    from: Option<String>,
+    until: Option<String>,
+}
+
+#[derive(Serialize)]
+struct WireTraffic<'w> {
+    records: u64,
+    exchanges: u64,
+    in_range: u64,
+    first_at: Option<String>,
+    last_at: Option<String>,
+    unzoned: u64,
+    unanswered: u64,
+    orphan_responses: u64,
+    rejected: &'w BTreeMap<&'static str, u64>,
+}
+
+#[derive(Serialize)]
+struct WireCandidate<'w> {
+    kind: &'static str,
+    title: &'w str,
+    zone: &'w str,
+    replaces: bool,
+    action: Option<&'static str>,
+    judged: u64,
+    not_captured: u64,
+    not_covered: u64,
+    matches: u64,
+    newly: u64,
+    already: u64,
+    no_longer: Option<u64>,
+    outcomes: &'w BTreeMap<&'static str, u64>,
+    successful: WireSuccessful,
+    likely_false_positives: Option<u64>,
+    reasons: WireList<'w>,
+    endpoints: WireList<'w>,
+    entities: BTreeMap<&'static str, WireList<'w>>,
+    block_list: WireBlockList<'w>,
+    samples: Vec<WireSample<'w>>,
+}
+
+#[derive(Serialize)]
+struct WireSuccessful {
+    total: u64,
+    valid_session: u64,
+    refused_credential: u64,
+    no_session: u64,
+    unknown: u64,
+}
+
+#[derive(Serialize)]
+struct WireList<'w> {
+    distinct: usize,
+    overflow: u64,
+    top: Vec<WireRow<'w>>,
+}
+
+#[derive(Serialize)]
+struct WireRow<'w> {
+    name: &'w str,
+    matches: u64,
+    judged: u64,
+    likely_false_positives: u64,
+    first_at: String,
+    last_at: String,
+}
+
+#[derive(Serialize)]
+struct WireBlockList<'w> {
+    exempt: u64,
+    #[serde(flatten)]
+    list: WireList<'w>,
+}
+
+#[derive(Serialize)]
+struct WireSample<'w> {
+    id: Option<&'w str>,
+    time: String,
+    method: &'static str,
+    host: &'w str,
+    endpoint: &'w str,
+    status: Option<u16>,
+    client: &'static str,
+    likely_false_positive: bool,
+    already: bool,
+    reasons: &'w [String],
+}
