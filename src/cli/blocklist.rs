@@ -245,7 +245,7 @@ fn table(entries: &[BlockEntry]) -> String {
 }
 
 /// Text of others without what would steer a terminal.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {

@@ -259,7 +259,7 @@ impl FlushBuilder {
             }
         }
         for verdict in judged.blocking() {
-            self.add_unwindowed(zone, exchange, client, *verdict);
+            self.add_unwindowed(zone, exchange, judged, *verdict);
         }
     }
 
@@ -280,7 +280,7 @@ impl FlushBuilder {
         &mut self,
         zone: &Zone,
         exchange: &Exchange<'_>,
-        client: Option<IpAddr>,
+        judged: &Judged,
         verdict: RuleVerdict,
     ) {
         let signal = (zone.rules.id(verdict), true);

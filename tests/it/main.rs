@@ -9,6 +9,7 @@
 )]
 
 mod abuse;
+mod backtest;
 mod bad_input;
 mod block_list;
 mod command;

@@ -285,16 +285,16 @@ impl Sides<'_> {
             let meant = match subject {
                 Subject::Rule { number, .. } => is(verdict, number),
                 Subject::Schema { .. } | Subject::TokenConfiguration { .. } => {
-                    let same =
-                        |known: &&RuleVerdict| self.now.0.rules.id(known) == zone.rules.id(verdict);
+                    let id = zone.rules.id(*verdict);
+                    let mut now = self.now.1.blocking();
                     let blocking = judged.blocking().any(|other| other == verdict);
-                    blocking && !self.now.1.blocking().any(|known| same(&known))
+                    blocking && !now.any(|known| self.now.0.rules.id(*known) == id)
                 }
             };
             if !meant {
                 continue;
             }
-            for kind in &zone.rules.lists(verdict).kinds {
+            for kind in &zone.rules.lists(*verdict).kinds {
                 let entity = entity::of(*kind, self.exchange, judged);
                 let key = entity.and_then(|entity| BlockKey::new(&zone.id, *kind, &entity).ok());
                 if let Some(key) = key.filter(|key| !keys.contains(key)) {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
 
 use super::wire::{Report, kind, standing};
+use crate::cli::blocklist::escaped;
 use crate::cli::grouped;
 use crate::cli::table::STYLE;
 use crate::config::{Candidate, Subject};
@@ -14,7 +15,7 @@ use crate::posture::backtest::{Ranking, Tally};
 /// The whole result.
 pub(super) fn text(report: &Report<'_>) -> String {
     let totals = &report.tried.totals;
-    let mut text = format!("Back-test on {}\n", plain(&report.source));
+    let mut text = format!("Back-test on {}\n", escaped(&report.source));
     let span = |span: Option<(EventTime, EventTime)>| {
         span.map_or(String::new(), |(first, last)| {
             format!(", {first} to {last}")
@@ -197,7 +198,7 @@ fn table(ranking: &Ranking, what: &str, most: usize, text: &mut String) {
     let number = |count: u64| Cell::new(grouped(count)).set_alignment(CellAlignment::Right);
     for (name, row) in ranking.top(most) {
         table.add_row(vec![
-            Cell::new(plain(name)),
+            Cell::new(escaped(name)),
             number(row.matches),
             number(row.judged),
             number(row.probably_wanted),
@@ -235,29 +236,13 @@ fn samples(tally: &Tally, text: &mut String) {
         }
         let request = format!("{} {}{}", sample.method, sample.host, sample.endpoint);
         table.add_row(vec![
-            Cell::new(plain(sample.id.as_deref().unwrap_or("–"))),
+            Cell::new(escaped(sample.id.as_deref().unwrap_or("–"))),
             Cell::new(sample.at),
-            Cell::new(plain(&request)),
+            Cell::new(escaped(&request)),
             Cell::new(status),
             Cell::new(standing(sample.standing)),
             Cell::new(why),
         ]);
     }
     let _ = writeln!(text, "{table}");
-}
-
-/// Text of a log on a terminal: control characters are shown, never sent.
-fn plain(text: &str) -> String {
-    let shown = |c: char| {
-        if c.is_control() { '\u{fffd}' } else { c }
-    };
-    text.chars().map(shown).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(super::plain("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
-    }
 }

@@ -238,7 +238,7 @@ impl History {
         let assigned = self.consumer.assign(&list);
         assigned.map_err(|source| self.error("an assignment", source))?;
         let mut since = Stopwatch::start();
-        while let Some((_, waiting)) = open.first_key_value() {
+        while let Some(waiting) = open.values().next().copied() {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     since = Stopwatch::start();
@@ -290,7 +290,7 @@ impl History {
             if since.elapsed() > SILENCE {
                 let at = self
                     .stretches
-                    .get(*waiting)
+                    .get(waiting)
                     .map(|stretch| stretch.at.clone());
                 return at.map_or(Ok(true), |at| Err(HistoryError::Silent(at)));
             }

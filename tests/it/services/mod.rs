@@ -1,6 +1,7 @@
 //! Tests against the real Kafka broker and the real ClickHouse engine, which `tests/services/run` starts. Without them a
 //! test says that it is skipped; with `GATEWATCH_TEST_REQUIRED` set, being without them is a failure.
 
+mod backtest;
 mod chaos;
 mod contents;
 mod deployment;
