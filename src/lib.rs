@@ -38,7 +38,8 @@
 //!
 //! [`wire`] is what edges share: how a Kafka cluster is reached and how a port is served. [`telemetry`] holds what the
 //! program says about itself, [`api`] serves it to probes and scrapers. [`posture`] turns merged sums into the figures of a
-//! report. [`config`] reads pipeline files, [`cli`] is the command, [`traffic`] makes synthetic traffic with known truth.
+//! report, and [`posture::backtest`] adds up what a candidate rule, schema or token configuration would have done.
+//! [`config`] reads pipeline files, [`cli`] is the command, [`traffic`] makes synthetic traffic with known truth.
 //!
 //! ## Layers
 //!
