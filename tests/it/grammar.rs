@@ -60,6 +60,8 @@ fn policy() -> Arc<Policy> {
         session_identifiers: vec![SessionIdentifierObject {
             kind: SessionIdentifierKind::Header,
             name: "authorization".to_owned(),
+            of: Vec::new(),
+            hosts: Vec::new(),
         }],
         ..ZoneObject::default()
     };
