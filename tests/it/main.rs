@@ -18,6 +18,7 @@ mod crash;
 mod follow;
 mod house;
 mod http_source;
+mod jwks;
 mod payloads;
 mod privacy;
 mod quickstart;
