@@ -381,6 +381,23 @@ fn a_restart_goes_on_with_the_kept_set_and_its_retired_keys() {
 }
 
 #[test]
+fn an_issuer_that_says_nothing_holds_nobody_up_for_long() {
+    let issuer = Issuer::start();
+    // Nothing is sent before the end of the test.
+    let (_end, until) = std::sync::mpsc::channel::<()>();
+    issuer.answers(move |_| {
+        let _ = until.recv();
+        Vec::new()
+    });
+    let work = Work::start(JwksUrl {
+        timeout: Duration::from_millis(200),
+        ..settings(&issuer)
+    });
+    let error = work.sets.first().unwrap_err();
+    assert!(error.contains("no answer in time"), "{error}");
+}
+
+#[test]
 fn a_set_that_was_never_had_is_waited_for() {
     let issuer = Issuer::start();
     let work = Work::start(settings(&issuer));
