@@ -94,6 +94,8 @@ pub struct Judged {
     pub mtls: MtlsVerdict,
     /// SHA-256 of the client certificate, where known.
     pub fingerprint: Option<[u8; 32]>,
+    /// The client certificate, where it was logged: what rules ask for, see [`mtls::facts`].
+    pub certificate: Option<Arc<mtls::Known>>,
 }
 
 impl Default for Judged {
@@ -127,6 +129,7 @@ impl Default for Judged {
                 revoked: None,
             },
             fingerprint: None,
+            certificate: None,
         }
     }
 }
@@ -215,6 +218,7 @@ impl Judge {
         let certificate = mtls::examine(zone, exchange, &host, &self.shared.certificates);
         judged.mtls = certificate.verdict;
         judged.fingerprint = certificate.fingerprint;
+        judged.certificate = certificate.certificate;
         true
     }
 }
