@@ -370,7 +370,11 @@ fn a_restart_goes_on_with_the_kept_set_and_its_retired_keys() {
     let broken: [&[u8]; 4] = [&written[..written.len() / 2], b"", b"{}", b"[]"];
     for bytes in broken {
         std::fs::write(&file, bytes).unwrap();
-        let read_only = KeySets::start(&policy(&[kept.clone()]), &Metrics::new(), Disk::Read);
+        let read_only = KeySets::start(
+            &policy(std::slice::from_ref(&kept)),
+            &Metrics::new(),
+            Disk::Read,
+        );
         read_only.unwrap().first().unwrap();
         assert_eq!(
             std::fs::read(&file).unwrap(),
