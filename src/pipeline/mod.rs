@@ -6,6 +6,7 @@
 pub mod commit;
 mod detections;
 pub mod evaluator;
+pub mod feeding;
 pub mod http;
 mod inputs;
 mod judging;
@@ -15,6 +16,7 @@ pub mod service;
 pub mod stream;
 
 pub use commit::Committer;
+pub use inputs::hash_key;
 pub use partition::{Flush, Partition};
 pub use run::{Fault, Progress, Summary, run};
 pub use stream::{Sink, Stream};

@@ -14,6 +14,8 @@ pub enum Part {
     Store,
     /// Where events are published to.
     Publisher,
+    /// The block list: not read yet.
+    BlockList,
 }
 
 impl Part {
@@ -25,6 +27,7 @@ impl Part {
             Self::Source => "source",
             Self::Store => "store",
             Self::Publisher => "publisher",
+            Self::BlockList => "blocklist",
         }
     }
 }
