@@ -15,6 +15,7 @@ mod conformance_schema;
 mod conformance_tokens;
 mod corpora;
 mod crash;
+mod feeds;
 mod follow;
 mod house;
 mod http_source;

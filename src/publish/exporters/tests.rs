@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -91,7 +92,6 @@ fn refused_files_are_put_back_and_nothing_is_reloaded() {
     files::replace(&nginx, &old.files).unwrap();
     assert!(reloaded.exists());
     assert_eq!(fs::read_to_string(&geo).unwrap(), old.files[0].text);
-    use std::os::unix::fs::PermissionsExt;
     assert_eq!(
         fs::metadata(&geo).unwrap().permissions().mode() & 0o777,
         0o644
@@ -187,12 +187,16 @@ impl Played {
                     .keys()
                     .enumerate()
                     .map(|(id, name)| format!("{id} ({name}) pattern loaded from file '{name}'\n"));
-                format!("# id (file) description\n{}", lines.collect::<String>())
+                format!(
+                    "# id (file) description\n{}",
+                    lines.collect::<Vec<_>>().concat()
+                )
             }
-            ["show", "acl", name] => tables[*name]
-                .iter()
-                .map(|pattern| format!("0x55d1c9a1e0f0 {pattern}\n"))
-                .collect(),
+            ["show", "acl", name] => {
+                let lines = tables[*name].iter();
+                let lines = lines.map(|pattern| format!("0x55d1c9a1e0f0 {pattern}\n"));
+                lines.collect::<Vec<_>>().concat()
+            }
             ["add", "acl", version, _, pattern] if version.starts_with('@') => {
                 versions
                     .get_mut(*version)
