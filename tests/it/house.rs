@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("posture", &["model", "policy", "detect"]),
     ("traffic", &["model", "policy"]),
     ("wire", &["model"]),
-    ("source", &["model", "clock", "telemetry", "wire"]),
+    ("source", &["model", "clock", "telemetry", "policy", "wire"]),
     ("store", &["model", "clock", "window", "wire"]),
     (
         "publish",
