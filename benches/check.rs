@@ -98,6 +98,7 @@ fn main() {
     let check = CheckSettings {
         judge: false,
         unavailable: Unavailable::Allow,
+        trusted_hops: 0,
         key: None,
     };
     let telemetry = Telemetry::default();

@@ -13,7 +13,8 @@
 //! | `x-gatewatch-key` | when `check.key` is configured |
 //!
 //! Envoy asks with the original method, host and path after the prefix; the client's address is the last one in
-//! `x-forwarded-for`, which Envoy appends itself (`use_remote_address`). Bodies are not read.
+//! `x-forwarded-for`, which Envoy appends itself (`use_remote_address`), or with `check.trusted_hops` one before it. Bodies
+//! are not read.
 
 use std::borrow::Cow;
 
@@ -174,9 +175,7 @@ async fn ext_authz(
     names.push(Cow::Borrowed("authorization"));
     let forwarded = headers.get_all("x-forwarded-for").iter().next_back();
     let forwarded = forwarded.and_then(|value| value.to_str().ok());
-    let address = forwarded
-        .and_then(|list| list.rsplit(',').next())
-        .map(str::trim);
+    let address = forwarded.and_then(|list| gate.forwarded(list));
     let exchange = Exchange {
         id: None,
         at: now(),

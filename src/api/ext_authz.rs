@@ -1,6 +1,6 @@
 //! The inline check over gRPC: `envoy.service.auth.v3.Authorization/Check`.
 //!
-//! Envoy gives the client's address as it determined it, every header, and with `include_peer_certificate` the
+//! Envoy gives the address of its peer, every header, and with `include_peer_certificate` the
 //! certificate. The same decisions as over HTTP: `status` 0 lets the request pass, 7 (permission denied) answers 403.
 
 use std::borrow::Cow;
@@ -56,7 +56,15 @@ impl Authorization for Checks {
             ));
         };
         let source = attributes.and_then(|attributes| attributes.source.as_ref());
-        let answer = self.0.ask(&exchange(http, source));
+        let mut exchange = exchange(http, source);
+        if self.0.trusts_hops() {
+            // The peer is a proxy, and whom it saw stands in the list.
+            let forwarded = exchange.request.headers.first("x-forwarded-for");
+            let client = forwarded.and_then(|list| self.0.forwarded(list));
+            let client = client.map(|client| Cow::Owned(client.to_owned()));
+            exchange.client.ip = client.or(exchange.client.ip);
+        }
+        let answer = self.0.ask(&exchange);
         Ok(Response::new(told(answer)))
     }
 }

@@ -97,6 +97,28 @@ impl Gate {
         }
     }
 
+    /// The client in a list of forwarders, each of which has appended whom it saw (`x-forwarded-for`). The last one was
+    /// appended by the gateway itself; of those before it only trusted ones count.
+    #[must_use]
+    pub(super) fn forwarded<'h>(&self, list: &'h str) -> Option<&'h str> {
+        let mut forwarders = list
+            .rsplit(',')
+            .map(str::trim)
+            .filter(|one| !one.is_empty());
+        let first = forwarders.next()?;
+        Some(
+            forwarders
+                .take(self.0.settings.trusted_hops)
+                .last()
+                .unwrap_or(first),
+        )
+    }
+
+    /// Whether proxies in front of the gateway are trusted.
+    pub(super) fn trusts_hops(&self) -> bool {
+        self.0.settings.trusted_hops > 0
+    }
+
     /// What becomes of a request that is asked about now.
     #[must_use]
     pub fn ask(&self, exchange: &Exchange<'_>) -> Answer {

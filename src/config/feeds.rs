@@ -86,6 +86,7 @@ pub(super) fn read_check(
             Unavailable::Allow
         }
     };
+    let trusted_hops = usize::try_from(section.integer("trusted_hops", 0)).unwrap_or(usize::MAX);
     let secret = section.secret("key");
     let key = secret.and_then(|secret| read_secret(section, "key", &secret, folder));
     let key = key.map(|key| SharedKey::new(key.as_bytes()));
@@ -106,6 +107,7 @@ pub(super) fn read_check(
     Some(CheckSettings {
         judge,
         unavailable,
+        trusted_hops,
         key,
     })
 }

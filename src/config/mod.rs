@@ -11,7 +11,7 @@ mod zones;
 
 pub(crate) use reader::parse_duration;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -234,6 +234,8 @@ pub struct CheckSettings {
     pub judge: bool,
     /// What is answered while the list has not been read.
     pub unavailable: Unavailable,
+    /// How many proxies in front of Envoy are trusted to say who the client is in `x-forwarded-for`.
+    pub trusted_hops: usize,
     /// What gateways show; only loopback addresses may do without.
     pub key: Option<SharedKey>,
 }
@@ -271,6 +273,8 @@ pub struct BlockListSettings {
     pub allow: Vec<Network>,
     /// Most entries.
     pub max: usize,
+    /// Rules and thresholds that only log: their entries are simulated whatever `enforce` says.
+    pub log_only: BTreeSet<String>,
 }
 
 /// A pipeline file that cannot be used.

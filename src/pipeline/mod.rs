@@ -10,6 +10,7 @@ pub mod feeding;
 pub mod http;
 mod inputs;
 mod judging;
+mod listing;
 pub mod partition;
 pub mod run;
 pub mod service;
@@ -17,6 +18,7 @@ pub mod stream;
 
 pub use commit::Committer;
 pub use inputs::hash_key;
+pub use listing::Desk;
 pub use partition::{Flush, Partition};
 pub use run::{Fault, Progress, Summary, run};
 pub use stream::{Sink, Stream};

@@ -189,6 +189,40 @@ fn grpc(host: &str, address: &str, headers: &[(&str, &str)]) -> CheckRequest {
 }
 
 #[tokio::test]
+async fn trusted_proxies_say_who_the_client_is() {
+    let check = CheckSettings {
+        trusted_hops: 1,
+        ..plain_check()
+    };
+    let served = Served::start(check).await;
+    served.feed.replace(vec![ip("192.0.2.1")]);
+    let endpoint = format!("http://{}", served.servers.ext_authz().unwrap());
+    let channel = tonic::transport::Channel::from_shared(endpoint).unwrap();
+    let mut client = AuthorizationClient::new(channel.connect().await.unwrap());
+    for (forwarded, refused) in [
+        ("192.0.2.1, 10.0.0.1", true),
+        ("192.0.2.1", true),
+        ("203.0.113.9, 192.0.2.1, 10.0.0.1", true),
+        ("192.0.2.1, 203.0.113.9, 10.0.0.1", false),
+        ("203.0.113.9, 192.0.2.1", false),
+    ] {
+        let http = served.asked(Method::GET, "/ext_authz/x");
+        let http = http
+            .header("host", "api.shop.example")
+            .header("x-forwarded-for", forwarded);
+        assert_eq!(decision(http).await.0 == 403, refused, "{forwarded}");
+        let request = grpc(
+            "api.shop.example",
+            "10.0.0.1",
+            &[("x-forwarded-for", forwarded)],
+        );
+        let answer = client.check(request).await.unwrap().into_inner();
+        assert_eq!(answer.status.unwrap().code == 7, refused, "{forwarded}");
+    }
+    served.servers.stop().await;
+}
+
+#[tokio::test]
 async fn envoy_is_told_over_grpc() {
     let check = CheckSettings {
         unavailable: Unavailable::Refuse,

@@ -132,6 +132,7 @@ fn plain_check() -> CheckSettings {
     CheckSettings {
         judge: false,
         unavailable: Unavailable::Allow,
+        trusted_hops: 0,
         key: None,
     }
 }
