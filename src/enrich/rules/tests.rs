@@ -19,6 +19,7 @@ fn answer(expression: &str, exchange: &Exchange<'_>) -> Answer {
         session_identifiers: vec![SessionIdentifierObject {
             kind: SessionIdentifierKind::Header,
             name: "authorization".to_owned(),
+            ..SessionIdentifierObject::default()
         }],
         ..bare_zone()
     };
@@ -201,7 +202,7 @@ fn tokens_and_their_claims() {
             false,
         ),
         (
-            r#"len(http.request.jwt.claims.aud.names) eq 1"#,
+            "len(http.request.jwt.claims.aud.names) eq 1",
             true,
             false,
             false,

@@ -109,7 +109,7 @@ impl Facts<'_> {
     /// A text about the client certificate; empty when none was presented, or when a certificate that is at hand says
     /// nothing about it.
     pub(super) fn certificate(&self, field: Text) -> Fact<Value<'_>> {
-        let text = CertificateFacts::new(self.exchange, self.judged).text(field);
+        let text = CertificateFacts::new(self.zone, self.exchange, self.judged).text(field);
         let silent =
             self.judged.mtls.outcome == MtlsOutcome::Absent || self.judged.certificate.is_some();
         if text.is_empty() && !silent {
@@ -122,7 +122,7 @@ impl Facts<'_> {
     pub(super) fn too_large(&self, field: Flag) -> Fact<Value<'_>> {
         let known =
             self.judged.mtls.outcome == MtlsOutcome::Absent || self.judged.certificate.is_some();
-        let facts = CertificateFacts::new(self.exchange, self.judged);
+        let facts = CertificateFacts::new(self.zone, self.exchange, self.judged);
         flag(known.then(|| facts.flag(field)))
     }
 }
