@@ -16,6 +16,7 @@ mod conformance_schema;
 mod conformance_tokens;
 mod corpora;
 mod crash;
+mod feeds;
 mod follow;
 mod grammar;
 mod house;
