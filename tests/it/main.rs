@@ -21,6 +21,7 @@ mod follow;
 mod grammar;
 mod house;
 mod http_source;
+mod jwks;
 mod payloads;
 mod privacy;
 mod quickstart;
