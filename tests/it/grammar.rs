@@ -60,8 +60,7 @@ fn policy() -> Arc<Policy> {
         session_identifiers: vec![SessionIdentifierObject {
             kind: SessionIdentifierKind::Header,
             name: "authorization".to_owned(),
-            of: Vec::new(),
-            hosts: Vec::new(),
+            ..SessionIdentifierObject::default()
         }],
         ..ZoneObject::default()
     };
