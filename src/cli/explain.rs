@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     // Hashes are not shown, so any key does.
     let judge = Judge::new(Arc::clone(&settings.policy), Arc::new(Shared::new(b"")));
     let start = JoinState::default();
-    let adapter = settings.source.adapter;
+    let adapter = settings.source.adapter.clone();
     let mut stream = Stream::new(
         adapter,
         settings.limits,

@@ -118,9 +118,11 @@ fn findings(logged: &ClientCertificate<'_>, shown: bool) -> MtlsVerdict {
             None,
             [Some(true), Some(true), revoked],
         ),
-        (presented, revoked, Some(false)) => {
-            verdict(MtlsOutcome::Failed, None, [presented, Some(false), revoked])
-        }
+        (presented, revoked, Some(false)) => verdict(
+            MtlsOutcome::Failed,
+            logged.reason,
+            [presented, Some(false), revoked],
+        ),
         (presented, revoked, None) => {
             verdict(MtlsOutcome::NotCaptured, None, [presented, None, revoked])
         }

@@ -63,7 +63,7 @@ fn read<'a>(
 ) -> Found<'a> {
     match carrier {
         Carrier::Header(name) => first(headers.values(name), headers.would_show(name)),
-        Carrier::Cookie(name) => first(headers.cookies(name), headers.would_show("cookie")),
+        Carrier::Cookie(name) => first(headers.cookies(name), headers.would_show_cookie(name)),
         Carrier::Claim {
             configuration,
             path,

@@ -177,7 +177,7 @@ impl Stream {
             ..
         } = self;
         let mut emitter = Emitter {
-            adapter: *adapter,
+            adapter,
             limits: *limits,
             judge,
             judged,
@@ -233,7 +233,7 @@ impl Stream {
             ..
         } = self;
         let mut emitter = Emitter {
-            adapter: *adapter,
+            adapter,
             limits: *limits,
             judge,
             judged,
@@ -249,7 +249,7 @@ impl Stream {
         payload: &'a [u8],
         latest: Option<EventTime>,
     ) -> Result<Record<'a>, Reject> {
-        let record = (self.adapter)(payload, self.limits)?;
+        let record = self.adapter.decode(payload, self.limits)?;
         if latest.is_some_and(|latest| record.exchange.at > latest) {
             return Err(Reject::TimeInFuture);
         }
@@ -264,7 +264,7 @@ impl Stream {
 
 /// Judges what leaves the join and hands it on; silent while records that are already counted rebuild the join.
 struct Emitter<'s, S> {
-    adapter: Adapter,
+    adapter: &'s Adapter,
     limits: decode::Limits,
     judge: &'s Judge,
     judged: &'s mut Judged,
@@ -294,7 +294,7 @@ impl<S: Sink> Emitter<'_, S> {
     fn lone(&mut self, emission: &Emission<'_>) {
         match emission {
             Emission::Unanswered(half) => {
-                if let Ok(record) = (self.adapter)(&half.payload, self.limits) {
+                if let Ok(record) = self.adapter.decode(&half.payload, self.limits) {
                     self.emit(&record.exchange, true);
                 }
             }
@@ -308,7 +308,7 @@ impl<S: Sink> Emitter<'_, S> {
         if self.counted {
             return;
         }
-        let Ok(first) = (self.adapter)(&half.payload, self.limits) else {
+        let Ok(first) = self.adapter.decode(&half.payload, self.limits) else {
             return;
         };
         let exchange = match half.side {
