@@ -5,11 +5,12 @@
 mod edges;
 mod reader;
 mod resolve;
+mod tokens;
 mod zones;
 
 pub(crate) use reader::parse_duration;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ pub struct Settings {
     pub flush_every: Duration,
     /// Bounds of decoding.
     pub limits: decode::Limits,
+    /// Most different tokens that a flush has verified.
+    pub verifications: usize,
     /// How far an event may be ahead of its record's own timestamp.
     pub future: Duration,
     /// Where sums are kept.
@@ -219,6 +222,8 @@ pub struct BlockListSettings {
     pub allow: Vec<Network>,
     /// Most entries.
     pub max: usize,
+    /// Rules and thresholds that only log: their entries are simulated whatever `enforce` says.
+    pub log_only: BTreeSet<String>,
 }
 
 /// A pipeline file that cannot be used.

@@ -1,11 +1,13 @@
 //! What a pipeline file says → what the program needs. Defaults and ranges live here.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::edges::{positive, read_api, read_publish, read_source, read_store};
 use super::reader::{Secret, Section};
+use super::tokens::TokenDefaults;
 use super::zones::read_zones;
 use super::{
     ApiSettings, BlockListSettings, DetectSettings, PublishSettings, Settings, SourceSettings,
@@ -26,6 +28,7 @@ pub(super) struct Draft {
     correlate_idle: Duration,
     flush_every: Duration,
     limits: decode::Limits,
+    verifications: usize,
     store: StoreSettings,
     publish: PublishSettings,
     future: Duration,
@@ -46,6 +49,7 @@ impl Draft {
             correlate_idle: self.correlate_idle,
             flush_every: self.flush_every,
             limits: self.limits,
+            verifications: self.verifications,
             store: self.store,
             publish: self.publish,
             future: self.future,
@@ -71,7 +75,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
     let window = root.section("window");
     let flush_every = positive(&window, "flush_every", Duration::from_secs(1));
     window.finish();
-    let (limits, max_token_bytes, future) = read_limits(&root.section("limits"));
+    let (limits, tokens, future) = read_limits(&root.section("limits"));
     let store = read_store(&root.section("store"), folder);
     let publishing = root.section("publish");
     let publish = read_publish(&publishing, &source.kind, &store, folder);
@@ -94,8 +98,8 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         );
     }
     privacy.finish();
-    let (block_list, warnings) = read_blocklist(&root.section("blocklist"), &publish);
-    let zones = read_zones(root, folder, max_token_bytes);
+    let block_list = read_blocklist(&root.section("blocklist"));
+    let zones = read_zones(root, folder, &tokens.defaults(&store));
     root.finish();
     Draft {
         zones,
@@ -106,6 +110,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         correlate_idle,
         flush_every,
         limits,
+        verifications: tokens.verifications,
         store,
         publish,
         future,
@@ -113,7 +118,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         detect,
         block_list,
         hash_key,
-        warnings,
+        warnings: Vec::new(),
     }
 }
 
@@ -137,17 +142,50 @@ fn read_correlate(section: &Section<'_>) -> (correlate::Limits, Duration) {
     )
 }
 
-fn read_limits(section: &Section<'_>) -> (decode::Limits, usize, Duration) {
+/// Different tokens that a flush has verified when nothing else is said: half as many as the largest flush has exchanges, so
+/// that only a flood reaches it. At some 50 µs a signature (RS256, ES256) that is about three seconds of one core.
+const VERIFICATIONS: u64 = 65_536;
+
+/// Bounds of judging tokens.
+struct TokenLimits {
+    bytes: usize,
+    verifications: usize,
+}
+
+impl TokenLimits {
+    fn defaults(&self, store: &StoreSettings) -> TokenDefaults {
+        TokenDefaults {
+            max_token_bytes: self.bytes,
+            cache: match store {
+                StoreSettings::Local(folder) => Some(folder.join("jwks")),
+                StoreSettings::ClickHouse(_) => None,
+            },
+        }
+    }
+}
+
+fn read_limits(section: &Section<'_>) -> (decode::Limits, TokenLimits, Duration) {
     let default = decode::Limits::default();
     let limits = decode::Limits {
         event: section.bytes("event", default.event),
         body: section.bytes("body", default.body),
     };
-    let token = section.bytes("token", 16 << 10);
+    let verifications = section.integer("verifications", VERIFICATIONS);
+    if verifications == 0 {
+        section.problem(
+            "verifications",
+            "must be at least 1",
+            "leave token configurations out to verify no token",
+        );
+    }
+    let tokens = TokenLimits {
+        bytes: section.bytes("token", 16 << 10),
+        verifications: usize::try_from(verifications).unwrap_or(usize::MAX),
+    };
     // Only records with a timestamp of their own (Kafka, HTTP) are held to it.
     let future = section.duration("future", Duration::from_mins(10));
     section.finish();
-    (limits, token, future)
+    (limits, tokens, future)
 }
 
 fn read_detect(section: &Section<'_>) -> DetectSettings {
@@ -200,11 +238,8 @@ fn read_key(section: &Section<'_>, secret: &Secret, folder: &Path) -> Option<Vec
     }
 }
 
-/// `[blocklist]`. An embedded pipeline publishes no list in this version, which is said once.
-fn read_blocklist(
-    section: &Section<'_>,
-    publish: &PublishSettings,
-) -> (BlockListSettings, Vec<Problem>) {
+/// `[blocklist]`.
+fn read_blocklist(section: &Section<'_>) -> BlockListSettings {
     let enforce = section.boolean("enforce", false);
     let allow = section.strings("allow", false).into_iter().enumerate();
     let allow = allow
@@ -222,18 +257,10 @@ fn read_blocklist(
         .collect();
     let max = usize::try_from(section.integer("max", 100_000)).unwrap_or(usize::MAX);
     section.finish();
-    let idle = section.written() && matches!(publish, PublishSettings::File(_));
-    let warning = idle.then(|| Problem {
-        place: format!("[{}]", section.place),
-        message:
-            "has no effect in this version: only pipelines that publish to Kafka have a block list"
-                .to_owned(),
-        hint: None,
-    });
-    let settings = BlockListSettings {
+    BlockListSettings {
         enforce,
         allow,
         max,
-    };
-    (settings, warning.into_iter().collect())
+        log_only: BTreeSet::new(),
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
+use std::time::Duration;
 
 use arrow::error::ArrowError;
 use thiserror::Error;
@@ -23,6 +24,7 @@ use crate::enrich::{Judge, Shared};
 use crate::model::EventTime;
 use crate::publish::file::TopicError;
 use crate::source::file::{Input, Reading};
+use crate::source::jwks::{Disk, JwksError, KeySets};
 use crate::store::StoreSettings;
 use crate::store::local::StoreError;
 use crate::telemetry::{Part, Telemetry};
@@ -32,6 +34,10 @@ use crate::wire::http::BindError;
 const CHUNKS_AHEAD: usize = 4;
 /// Flushes between judging and storing, besides the one being filled and the one being stored.
 const FLUSHES_AHEAD: usize = 1;
+/// How often a pipeline without flushes sees to its block list, and looks for an input that is not there yet.
+pub(super) const TEND_EVERY: Duration = Duration::from_millis(200);
+/// How often a key set is looked for that was never had.
+const LOOK: Duration = Duration::from_millis(20);
 /// Stack of the reading and judging threads, bytes: JSON of 64 levels in builds without optimisation needs more than
 /// the usual 2 MiB.
 const STACK: usize = 16 << 20;
@@ -59,6 +65,11 @@ pub enum Fault {
     /// The state of labels and insights cannot be read or written.
     #[error("the state of labels and insights is not readable: {0}")]
     Detections(serde_json::Error),
+    /// The journal of the block list is not ours.
+    #[error(
+        "the journal of the block list is not readable: {0}\n  hint: a newer gatewatch may have written it, or somebody by hand; restore the store"
+    )]
+    BlockList(String),
     /// The key of the hashes cannot be read or written.
     #[error(
         "{path}: {source}\n  hint: the key keeps hashes comparable between runs; restore it, or start a new store"
@@ -75,9 +86,22 @@ pub enum Fault {
     /// The port of the HTTP source cannot be had.
     #[error(transparent)]
     Listen(#[from] BindError),
+    /// Key sets by URL.
+    #[error(transparent)]
+    Keys(#[from] JwksError),
     /// A thread ended without a word.
     #[error("the {0} stage stopped unexpectedly")]
     Stage(&'static str),
+}
+
+impl Fault {
+    /// Whether another process has the store or the topics.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(StoreError::Locked(_)) | Self::Topics(TopicError::Locked(_))
+        )
+    }
 }
 
 fn hint_of(error: &io::Error) -> &'static str {
@@ -128,7 +152,7 @@ pub struct Summary {
     pub lost: u64,
     /// Flushes stored.
     pub flushes: u64,
-    /// Token verdicts that were remembered, and that had to be worked out.
+    /// What judging tokens took.
     pub token_cache: crate::enrich::token::Counts,
     /// Whether the run was told to stop before its input ended.
     pub stopped: bool,
@@ -157,6 +181,12 @@ pub async fn run(
     telemetry: &Telemetry,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
+    let Some(_keys) = key_sets(settings, stop, telemetry).await? else {
+        return Ok(Summary {
+            stopped: true,
+            ..Summary::default()
+        });
+    };
     let (store, topics) = match (&settings.source.kind, &settings.store, &settings.publish) {
         (
             SourceKind::File(_) | SourceKind::Http(_),
@@ -230,6 +260,25 @@ pub async fn run(
     Ok(run.summary)
 }
 
+/// Starts fetching the key sets that issuers serve, and waits until each was had once: a token judged without would be a
+/// wrong verdict. `None` = told to stop meanwhile.
+async fn key_sets(
+    settings: &Settings,
+    stop: &AtomicBool,
+    telemetry: &Telemetry,
+) -> Result<Option<KeySets>, Fault> {
+    let sets = KeySets::start(&settings.policy, &telemetry.metrics, Disk::Keep)?;
+    while let Some(reason) = sets.waiting() {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        telemetry.health.waits(Part::Keys, reason);
+        tokio::time::sleep(LOOK).await;
+    }
+    telemetry.health.ready(Part::Keys);
+    Ok(Some(sets))
+}
+
 /// One run of a pipeline.
 struct Run<'r> {
     settings: &'r Settings,
@@ -257,7 +306,7 @@ impl Run<'_> {
     async fn read_all(&mut self) -> Result<bool, Fault> {
         if self.file.follow {
             for path in inputs::rotated_away(self.file, &self.committer) {
-                let Some(input) = inputs::open(Some(&path), false, self.stop)? else {
+                let Some(input) = self.open(Some(&path), false).await? else {
                     return Ok(false);
                 };
                 if matches!(
@@ -271,7 +320,7 @@ impl Run<'_> {
         let path = self.file.path.as_deref();
         let follow = self.file.follow;
         loop {
-            let Some(input) = inputs::open(path, follow, self.stop)? else {
+            let Some(input) = self.open(path, follow).await? else {
                 return Ok(false);
             };
             match self.read(input, &inputs::name_of(path), follow).await? {
@@ -282,6 +331,20 @@ impl Run<'_> {
                 Ended::Rotated => {}
                 Ended::Stopped => return Ok(false),
             }
+        }
+    }
+
+    /// Opens an input. A followed one may appear later; `None` = told to stop meanwhile.
+    async fn open(&mut self, path: Option<&Path>, follow: bool) -> Result<Option<Input>, Fault> {
+        loop {
+            if let Some(input) = inputs::open(path, follow)? {
+                return Ok(Some(input));
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            self.committer.tend().await?;
+            tokio::time::sleep(TEND_EVERY).await;
         }
     }
 
@@ -320,7 +383,8 @@ impl Run<'_> {
             judge,
             &join,
             counted_to,
-        );
+        )
+        .limited(self.settings.verifications);
         let keep_bytes = self.settings.dead_letter_bytes;
         let partition = Partition::new(stream, &self.judge, (name, 0), counted_to, keep_bytes);
 
@@ -361,7 +425,17 @@ impl Run<'_> {
     ) -> Result<Ended, Fault> {
         // The label of a file's only partition; its path would be a label that grows with every rotation.
         let topic = Arc::from("file");
-        while let Some(message) = flushes.recv().await {
+        loop {
+            let message = tokio::select! {
+                message = flushes.recv() => message,
+                () = tokio::time::sleep(TEND_EVERY) => {
+                    self.committer.tend().await?;
+                    continue;
+                }
+            };
+            let Some(message) = message else {
+                return Err(Fault::Stage("judging"));
+            };
             match message {
                 Message::Flush(flush, read) => {
                     self.summary.add(&flush);
@@ -372,6 +446,7 @@ impl Run<'_> {
                     let tokens = self.judge.token_counts();
                     let metrics = &self.telemetry.metrics;
                     metrics.token_lookups(tokens.hits, tokens.misses);
+                    metrics.token_work(tokens.signatures, tokens.not_evaluated);
                     (self.progress)(Progress {
                         read,
                         size,
@@ -384,7 +459,6 @@ impl Run<'_> {
                 Message::Failed(fault) => return Err(fault),
             }
         }
-        Err(Fault::Stage("judging"))
     }
 }
 

@@ -44,6 +44,8 @@ fn certificate(certificate: &ClientCertificate<'_>) -> Value {
         "subject_dn": certificate.subject_dn,
         "issuer_dn": certificate.issuer_dn,
         "serial": certificate.serial,
+        "not_before": certificate.not_before,
+        "not_after": certificate.not_after,
         "pem": certificate.pem,
     })
 }

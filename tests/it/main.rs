@@ -10,6 +10,7 @@
 
 mod adapters;
 mod bad_input;
+mod block_list;
 mod command;
 mod conformance_certificates;
 mod conformance_schema;
