@@ -225,6 +225,16 @@ impl<'r> Compilers<'r> {
         }
     }
 
+    /// A validator of names by one pattern; `None` when it does not compile.
+    pub(super) fn pattern(&self, pattern: &str) -> Option<Validator> {
+        jsonschema::options()
+            .with_draft(Draft::Draft4)
+            .with_pattern_options(engine())
+            .with_pattern_cache(self.patterns.clone())
+            .build(&json!({ "pattern": pattern }))
+            .ok()
+    }
+
     /// The direction whose validators serve this one: both when the schemas do not tell them apart.
     pub(super) fn effective(&self, direction: Direction) -> Direction {
         match self.trees.response {
