@@ -20,7 +20,7 @@ use crate::model::{ClientCertificate, EventTime, MtlsReason, Reject};
 /// The reason why it is refused.
 pub fn decode(payload: &[u8], limits: Limits) -> Result<Record<'_>, Reject> {
     let mut line = Line::default();
-    line::members(payload, limits, &mut |name, value| line.take(name, value))?;
+    line::members(payload, limits, &mut |name, value| line.take(&name, value))?;
     line.finish(limits)
 }
 
@@ -36,9 +36,9 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn take(&mut self, name: Cow<'a, str>, value: Value<'a>) {
+    fn take(&mut self, name: &str, value: Value<'a>) {
         let draft = &mut self.draft;
-        match name.as_ref() {
+        match name {
             "RayID" => draft.id = value.filled(),
             "EdgeStartTimestamp" => self.start = time(&value),
             "EdgeEndTimestamp" => self.end = time(&value),

@@ -8,8 +8,9 @@
 //! are there when the Lua filter of the example put them there. Of the client certificate Envoy says what it is and not
 //! whether it was verified: that follows from the listener, and the operator states it as a constant.
 //!
-//! `x-forwarded-client-cert` speaks of the client where the connection's own certificate is a proxy's, so it wins. Envoy
-//! removes the header from untrusted requests before it logs them, unless told otherwise.
+//! The certificate of the connection counts where its members are logged and there is one, else the header
+//! `x-forwarded-client-cert`, whose last element this Envoy, or a proxy that it trusts, has written. Envoy removes the header
+//! from requests before it logs them unless it is told to forward it.
 
 use std::borrow::Cow;
 
@@ -24,7 +25,7 @@ use crate::model::{ClientCertificate, Reject};
 /// The reason why the line is refused.
 pub fn decode(payload: &[u8], limits: Limits) -> Result<Record<'_>, Reject> {
     let mut line = Line::default();
-    line::members(payload, limits, &mut |name, value| line.take(name, value))?;
+    line::members(payload, limits, &mut |name, value| line.take(&name, value))?;
     line.finish(limits)
 }
 
@@ -43,9 +44,9 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn take(&mut self, name: Cow<'a, str>, value: Value<'a>) {
+    fn take(&mut self, name: &str, value: Value<'a>) {
         let draft = &mut self.draft;
-        match name.as_ref() {
+        match name {
             "start_time" => draft.at = value.time(),
             "duration" => draft.duration_ms = value.number(),
             "request_id" => draft.id = value.filled(),
@@ -107,85 +108,38 @@ impl<'a> Line<'a> {
                 .announces_no_body(self.protocol.as_deref())
                 .then_some(Cow::Borrowed(&[])),
         };
-        let forwarded = draft.request.first("x-forwarded-client-cert");
-        let forwarded = forwarded.and_then(|header| forwarded_certificate(header));
-        draft.certificate = match forwarded {
-            Some(client) => Some(ClientCertificate {
-                verified: self.verified,
-                ..client
-            }),
-            None => peer_certificate(self.peer, self.tls, self.verified),
-        };
+        let forwarded = draft.request.first("x-forwarded-client-cert").cloned();
+        draft.certificate = certificate(self.peer, forwarded, self.tls, self.verified);
         self.draft.finish(limits)
     }
 }
 
-/// A plain connection says nothing: what is in front of this Envoy may know more.
-fn peer_certificate(
-    peer: ClientCertificate<'_>,
+fn certificate<'a>(
+    peer: ClientCertificate<'a>,
+    forwarded: Option<Cow<'a, str>>,
     tls: bool,
     verified: Option<bool>,
-) -> Option<ClientCertificate<'_>> {
+) -> Option<ClientCertificate<'a>> {
     let shown = peer.pem.is_some() || peer.fingerprint_sha256.is_some();
-    match (shown, tls) {
+    match (shown, forwarded.filter(|header| !header.is_empty())) {
         (true, _) => Some(ClientCertificate {
             presented: Some(true),
             verified,
             ..peer
         }),
-        // An operator that is not logged leaves the question open.
-        (false, true) => Some(ClientCertificate {
+        // Whoever judges takes the header apart; it may hold no certificate at all.
+        (false, Some(header)) => Some(ClientCertificate {
+            verified,
+            pem: Some(header),
+            ..ClientCertificate::default()
+        }),
+        (false, None) if tls => Some(ClientCertificate {
             presented: Some(false),
             ..ClientCertificate::default()
         }),
-        (false, false) => None,
+        // A plain connection says nothing: what is in front of this Envoy may know more.
+        (false, None) => None,
     }
-}
-
-/// The client's certificate in an `x-forwarded-client-cert` header. Its first element is the one that was added first,
-/// by the proxy that the client talked to. Elements are parted by commas, their pairs by semicolons; a value in double
-/// quotes may hold both, and a quote behind a backslash.
-fn forwarded_certificate(header: &str) -> Option<ClientCertificate<'static>> {
-    let mut certificate = ClientCertificate::default();
-    let mut found = false;
-    let mut rest = header;
-    loop {
-        let (key, value) = rest.split_once('=')?;
-        let (value, ending, after) = split_value(value);
-        match key.trim().to_ascii_lowercase().as_str() {
-            "hash" => certificate.fingerprint_sha256 = Some(value.into()),
-            "subject" => certificate.subject_dn = Some(value.into()),
-            "cert" => certificate.pem = Some(percent_decoded(value.into())),
-            "by" | "chain" | "uri" | "dns" => {}
-            _ => return None,
-        }
-        // `By` is the proxy itself; every other key is about the client's certificate.
-        found |= !key.trim().eq_ignore_ascii_case("by");
-        if ending != Some(';') || after.is_empty() {
-            break;
-        }
-        rest = after;
-    }
-    certificate.presented = Some(true);
-    found.then_some(certificate)
-}
-
-/// A value, what ended it, and what stands behind that.
-fn split_value(text: &str) -> (String, Option<char>, &str) {
-    let (mut value, mut quoted) = (String::new(), false);
-    let mut characters = text.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => quoted = !quoted,
-            '\\' if quoted => value.extend(characters.next().map(|(_, escaped)| escaped)),
-            ',' | ';' if !quoted => {
-                let after = text.get(at + 1..).unwrap_or_default();
-                return (value, Some(character), after);
-            }
-            _ => value.push(character),
-        }
-    }
-    (value, None, "")
 }
 
 /// `192.0.2.1:443` or `[2001:db8::1]:443`; an address alone stays whole.
@@ -206,20 +160,40 @@ fn split_port(address: Cow<'_, str>) -> (Option<Cow<'_, str>>, Option<u16>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{forwarded_certificate, split_port};
+    use super::{decode, split_port};
+    use crate::decode::Limits;
 
     #[test]
-    fn the_first_forwarded_certificate_is_the_clients() {
-        let header = r#"By=spiffe://front;Hash=AB12;Subject="CN=a\"b;c,d,O=x";URI=;Cert="-----BEGIN%20X%0A",By=back;Hash=FF"#;
-        let found = forwarded_certificate(header).unwrap();
-        assert_eq!(found.fingerprint_sha256.as_deref(), Some("AB12"));
-        assert_eq!(found.subject_dn.as_deref(), Some("CN=a\"b;c,d,O=x"));
-        assert_eq!(found.pem.as_deref(), Some("-----BEGIN X\n"));
-        assert_eq!((found.presented, found.verified), (Some(true), None));
-        let short = forwarded_certificate("hash=ab").unwrap();
-        assert_eq!(short.fingerprint_sha256.as_deref(), Some("ab"));
-        for nothing in ["", "By=front", "nonsense", "a=b", "Hash=ab;nonsense"] {
-            assert!(forwarded_certificate(nothing).is_none(), "{nothing}");
+    fn the_connections_certificate_counts_before_a_header() {
+        let header = r#""request_headers":{"x-forwarded-client-cert":"Hash=ab;Subject=\"CN=a\""}"#;
+        let none = r#""request_headers":{"x-forwarded-client-cert":null}"#;
+        for (members, expected) in [
+            (
+                format!(r#"{header},"tls_version":"TLSv1.3","peer_fingerprint_256":"cd""#),
+                Some((Some(true), Some("cd"), None)),
+            ),
+            (
+                format!(r#"{header},"tls_version":"TLSv1.3","peer_fingerprint_256":null"#),
+                Some((None, None, Some("Hash=ab;Subject=\"CN=a\""))),
+            ),
+            (
+                format!(r#"{none},"tls_version":"TLSv1.3","peer_fingerprint_256":null"#),
+                Some((Some(false), None, None)),
+            ),
+            (format!(r#"{none},"tls_version":null"#), None),
+        ] {
+            let line = format!(
+                r#"{{"start_time":"2026-11-23T05:00:00.5Z","method":"GET","path":"/",{members}}}"#
+            );
+            let record = decode(line.as_bytes(), Limits::default()).unwrap();
+            let found = record.exchange.certificate.as_ref().map(|c| {
+                (
+                    c.presented,
+                    c.fingerprint_sha256.as_deref(),
+                    c.pem.as_deref(),
+                )
+            });
+            assert_eq!(found, expected, "{members}");
         }
     }
 

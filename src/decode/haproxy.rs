@@ -23,7 +23,7 @@ const SURELY_BUFFERED: usize = 8 << 10;
 /// The reason why the line is refused.
 pub fn decode(payload: &[u8], limits: Limits) -> Result<Record<'_>, Reject> {
     let mut line = Line::default();
-    line::members(payload, limits, &mut |name, value| line.take(name, value))?;
+    line::members(payload, limits, &mut |name, value| line.take(&name, value))?;
     line.finish(limits)
 }
 
@@ -42,9 +42,9 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn take(&mut self, name: Cow<'a, str>, value: Value<'a>) {
+    fn take(&mut self, name: &str, value: Value<'a>) {
         let draft = &mut self.draft;
-        match name.as_ref() {
+        match name {
             "time" => draft.at = value.time(),
             "request_id" => draft.id = value.filled(),
             "client_ip" => draft.client.ip = value.filled(),
@@ -120,11 +120,11 @@ impl<'a> Line<'a> {
 }
 
 /// What `OpenSSL`'s numbers of verification errors mean (`openssl/x509_vfy.h`).
-fn findings<'a>(
+fn findings(
     used: Option<bool>,
     error: Option<i64>,
-    stated: ClientCertificate<'a>,
-) -> ClientCertificate<'a> {
+    stated: ClientCertificate<'_>,
+) -> ClientCertificate<'_> {
     let presented = used;
     if presented != Some(true) {
         return ClientCertificate {
@@ -204,7 +204,7 @@ mod tests {
         });
         for nothing in [r#""request_headers":"-""#, r#""x":1"#] {
             exchange(nothing, |found| {
-                assert!(!found.request.headers.would_show("host"))
+                assert!(!found.request.headers.would_show("host"));
             });
         }
     }

@@ -305,10 +305,11 @@ impl<'a> Value<'a> {
 
 /// Epoch time. Units are told apart by size: 10¹¹ seconds are the year 5138, 10¹¹ milliseconds 1973.
 fn epoch(whole: i64, fraction: &str) -> Option<EventTime> {
-    let nanos_per_unit = match whole {
-        ..100_000_000_000 => 1_000_000_000,
-        ..100_000_000_000_000 => 1_000_000,
-        ..100_000_000_000_000_000 => 1_000,
+    let digits = whole.checked_ilog10().unwrap_or_default() + 1;
+    let nanos_per_unit = match digits {
+        0..=11 => 1_000_000_000,
+        12..=14 => 1_000_000,
+        15..=17 => 1_000,
         _ => 1,
     };
     let mut nanos = whole.checked_mul(nanos_per_unit)?;

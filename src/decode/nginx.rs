@@ -32,7 +32,7 @@ struct Line<'a> {
     seconds: bool,
     protocol: Option<Cow<'a, str>>,
     /// `$request`, for want of its parts.
-    request_line: Option<Cow<'a, str>>,
+    request: Option<Cow<'a, str>>,
     body: Option<Cow<'a, [u8]>>,
     in_file: bool,
     tls: bool,
@@ -61,7 +61,7 @@ impl<'a> Line<'a> {
             "scheme" => draft.scheme = value.filled(),
             "host" => draft.host = value.filled(),
             "request_uri" => draft.target = value.filled(),
-            "request" => self.request_line = value.filled(),
+            "request" => self.request = value.filled(),
             "server_protocol" => self.protocol = value.filled(),
             "content_type" => log_header(draft, Cow::Borrowed("content-type"), value),
             "content_length" => log_header(draft, Cow::Borrowed("content-length"), value),
@@ -83,21 +83,7 @@ impl<'a> Line<'a> {
                 self.certificate.pem = value.filled().map(percent_decoded);
             }
             "ssl_client_raw_cert" => self.certificate.pem = value.filled(),
-            other => {
-                if let Some(header) = header(&name, "http_") {
-                    log_header(draft, header, value);
-                } else if let Some(header) = header(&name, "sent_http_") {
-                    draft
-                        .response
-                        .logged(header, value.text().filter(|text| !text.is_empty()));
-                } else if let Some(cookie) = other.strip_prefix("cookie_") {
-                    draft
-                        .request
-                        .cookie(cookie, value.text().filter(|text| !text.is_empty()));
-                } else {
-                    draft.constant(other, value);
-                }
-            }
+            _ => listed(draft, name, value),
         }
     }
 
@@ -106,7 +92,7 @@ impl<'a> Line<'a> {
         // Whole seconds are rounded down already: nothing is gained by going back a fraction.
         let duration = draft.duration_ms.filter(|_| !self.seconds);
         draft.at = self.logged_at.and_then(|end| started(end, duration));
-        if let Some(line) = self.request_line
+        if let Some(line) = self.request
             && draft.target.is_none()
         {
             let (method, target, protocol) = split_request_line(&line);
@@ -130,6 +116,27 @@ impl<'a> Line<'a> {
         };
         draft.certificate = certificate(self.verify.as_deref(), self.tls, self.certificate);
         self.draft.finish(limits)
+    }
+}
+
+/// What names of variables that hold a header start with.
+const REQUEST: &str = "http_";
+const RESPONSE: &str = "sent_http_";
+
+/// Variables whose names say which header or cookie they hold.
+fn listed<'a>(draft: &mut Draft<'a>, variable: Cow<'a, str>, value: Value<'a>) {
+    if let Some(cookie) = variable.strip_prefix("cookie_") {
+        let value = value.text().filter(|text| !text.is_empty());
+        draft.request.cookie(cookie, value);
+    } else if variable.starts_with(REQUEST) {
+        log_header(draft, header(variable, REQUEST.len()), value);
+    } else if variable.starts_with(RESPONSE) {
+        let value = value.text().filter(|text| !text.is_empty());
+        draft
+            .response
+            .logged(header(variable, RESPONSE.len()), value);
+    } else {
+        draft.constant(&variable, value);
     }
 }
 
@@ -168,8 +175,8 @@ fn certificate<'a>(
     }
 }
 
-/// The header that a variable stands for: `http_user_agent` is `user-agent`.
-fn header<'a>(variable: &Cow<'a, str>, prefix: &str) -> Option<Cow<'a, str>> {
+/// The header that a variable stands for, without what its name starts with: `http_user_agent` is `user-agent`.
+fn header(variable: Cow<'_, str>, skipped: usize) -> Cow<'_, str> {
     /// Names that nearly every log has, so that nothing is allocated for them.
     const USUAL: &[(&str, &str)] = &[
         ("user_agent", "user-agent"),
@@ -182,17 +189,17 @@ fn header<'a>(variable: &Cow<'a, str>, prefix: &str) -> Option<Cow<'a, str>> {
         ("x_request_id", "x-request-id"),
     ];
     let name = match variable {
-        Cow::Borrowed(variable) => Cow::Borrowed(variable.strip_prefix(prefix)?),
-        Cow::Owned(variable) => Cow::Owned(variable.strip_prefix(prefix)?.to_owned()),
+        Cow::Borrowed(variable) => Cow::Borrowed(variable.get(skipped..).unwrap_or_default()),
+        Cow::Owned(mut variable) => Cow::Owned(variable.split_off(skipped)),
     };
     if !name.contains('_') {
-        return Some(name);
+        return name;
     }
     let usual = USUAL.iter().find(|(known, _)| *known == name);
-    Some(usual.map_or_else(
+    usual.map_or_else(
         || Cow::Owned(name.replace('_', "-")),
         |(_, header)| Cow::Borrowed(*header),
-    ))
+    )
 }
 
 type RequestLine<'a> = (
@@ -242,7 +249,7 @@ mod tests {
             ),
         ] {
             exchange(members, |found| {
-                assert_eq!(found.at.to_string(), expected, "{members}")
+                assert_eq!(found.at.to_string(), expected, "{members}");
             });
         }
         let seconds = br#"{"time_iso8601":"2024-04-11T01:00:00+02:00","request_time":"0.9","request_method":"GET","request_uri":"/"}"#;

@@ -126,7 +126,7 @@ fn findings(source: &Source<'_>) -> MtlsVerdict {
         ),
         (presented, revoked, Some(false)) => verdict(
             MtlsOutcome::Failed,
-            logged.reason,
+            source.logged.and_then(|logged| logged.reason),
             [presented, Some(false), revoked],
         ),
         (presented, revoked, None) => {

@@ -39,7 +39,7 @@ fn certificate(certificate: &ClientCertificate<'_>) -> Value {
         "presented": certificate.presented,
         "verified": certificate.verified,
         "revoked": certificate.revoked,
-        "reason": certificate.reason.map(|reason| reason.as_str()),
+        "reason": certificate.reason.map(gatewatch::model::MtlsReason::as_str),
         "fingerprint_sha256": certificate.fingerprint_sha256,
         "subject_dn": certificate.subject_dn,
         "issuer_dn": certificate.issuer_dn,
