@@ -19,6 +19,7 @@ mod corpora;
 mod crash;
 mod feeds;
 mod follow;
+mod grammar;
 mod house;
 mod http_source;
 mod jwks;
