@@ -9,6 +9,7 @@
 )]
 
 mod abuse;
+mod adapters;
 mod bad_input;
 mod block_list;
 mod command;
