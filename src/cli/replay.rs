@@ -43,7 +43,7 @@ pub(super) fn name_of(path: Option<&Path>) -> String {
 /// A stream that starts at the beginning.
 pub(super) fn stream(settings: &Settings, judge: Judge) -> Stream {
     Stream::new(
-        settings.source.adapter,
+        settings.source.adapter.clone(),
         settings.limits,
         settings.correlate,
         judge,

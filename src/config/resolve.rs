@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use super::blocklist::read_blocklist;
 use super::edges::{positive, read_api, read_publish, read_source, read_store};
+use super::feeds::{read_check, read_exporters, read_feeds};
 use super::reader::{Secret, Section};
 use super::rules::read_lists;
 use super::tokens::TokenDefaults;
 use super::zones::read_zones;
 use super::{
-    ApiSettings, BlockListSettings, DetectSettings, PublishSettings, Settings, SourceSettings,
+    ApiSettings, BlockListSettings, CheckSettings, DetectSettings, FeedSettings, PublishSettings,
+    Settings, SourceSettings,
 };
 use crate::model::{Method, Problem};
 use crate::policy::Policy;
 use crate::policy::objects::ZoneObject;
+use crate::publish::exporters::ExporterSettings;
 use crate::store::StoreSettings;
 use crate::{correlate, decode};
 
@@ -37,6 +40,9 @@ pub(super) struct Draft {
     dead_letter_bytes: bool,
     detect: DetectSettings,
     block_list: BlockListSettings,
+    feeds: Option<FeedSettings>,
+    check: Option<CheckSettings>,
+    exporters: Vec<ExporterSettings>,
     hash_key: Option<Vec<u8>>,
     warnings: Vec<Problem>,
 }
@@ -58,6 +64,9 @@ impl Draft {
             dead_letter_bytes: self.dead_letter_bytes,
             detect: self.detect,
             block_list: self.block_list,
+            feeds: self.feeds,
+            check: self.check,
+            exporters: self.exporters,
             hash_key: self.hash_key,
             warnings: self
                 .warnings
@@ -108,6 +117,10 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
     let token_defaults = tokens.defaults(&store);
     let zones = read_zones(root, folder, &token_defaults, lists.as_ref());
     let block_list = read_blocklist(&root.section("blocklist"), &zones);
+    let ids: Vec<&str> = zones.iter().map(|zone| zone.id.as_str()).collect();
+    let feeds = read_feeds(&root.section("feeds"), api.as_ref(), &ids, folder);
+    let check = read_check(&root.section("check"), api.as_ref(), folder);
+    let exporters = read_exporters(&root.sections("exporters"), &ids, folder);
     root.finish();
     Draft {
         zones,
@@ -126,6 +139,9 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         dead_letter_bytes,
         detect,
         block_list,
+        feeds,
+        check,
+        exporters,
         hash_key,
         warnings: Vec::new(),
     }

@@ -60,6 +60,7 @@ fn policy() -> Arc<Policy> {
         session_identifiers: vec![SessionIdentifierObject {
             kind: SessionIdentifierKind::Header,
             name: "authorization".to_owned(),
+            ..SessionIdentifierObject::default()
         }],
         ..ZoneObject::default()
     };

@@ -9,6 +9,7 @@
 )]
 
 mod abuse;
+mod adapters;
 mod backtest;
 mod bad_input;
 mod block_list;
@@ -18,10 +19,12 @@ mod conformance_schema;
 mod conformance_tokens;
 mod corpora;
 mod crash;
+mod feeds;
 mod follow;
 mod grammar;
 mod house;
 mod http_source;
+mod jwks;
 mod payloads;
 mod privacy;
 mod quickstart;

@@ -124,7 +124,7 @@ impl Recording {
                 let payload = chunk.bytes.get(line.start..line.start + line.len);
                 let payload = payload.unwrap_or_default().trim_ascii();
                 // An exchange has the time of its request.
-                if let Ok(record) = (settings.source.adapter)(payload, settings.limits)
+                if let Ok(record) = settings.source.adapter.decode(payload, settings.limits)
                     && record.kind != Kind::Response
                 {
                     newest = newest.max(Some(record.exchange.at));

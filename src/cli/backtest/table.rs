@@ -12,6 +12,9 @@ use crate::config::{Candidate, Subject};
 use crate::model::{EventTime, RuleAction};
 use crate::posture::backtest::{Ranking, Tally};
 
+/// Heading of the endpoints.
+const ENDPOINT: &str = "endpoint";
+
 /// The whole result.
 pub(super) fn text(report: &Report<'_>) -> String {
     let totals = &report.tried.totals;
@@ -30,15 +33,18 @@ pub(super) fn text(report: &Report<'_>) -> String {
         span(totals.judged),
     );
     let rejected: u64 = totals.rejected.values().sum();
-    for (count, what) in [
-        (report.read.unzoned, "exchanges of hosts that no zone lists"),
-        (report.read.unanswered, "requests without a response"),
+    let left: Vec<String> = [
+        (report.read.unzoned, "of hosts that no zone lists"),
+        (report.read.unanswered, "unanswered"),
         (report.read.orphan_responses, "responses without a request"),
-        (rejected, "records refused"),
-    ] {
-        if count > 0 {
-            let _ = writeln!(text, "  {} {what}", grouped(count));
-        }
+        (rejected, "refused"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{} {what}", grouped(count)))
+    .collect();
+    if !left.is_empty() {
+        let _ = writeln!(text, "  of everything that was read: {}", left.join(", "));
     }
     if in_range == 0 {
         let (from, until) = (report.range.from, report.range.until);
@@ -133,7 +139,7 @@ fn describe(report: &Report<'_>, candidate: &Candidate, tally: &Tally, text: &mu
     if tally.reasons.matching() > 0 {
         table(&tally.reasons, "why", report.top, text);
     }
-    table(&tally.endpoints, "endpoint", report.top, text);
+    table(&tally.endpoints, ENDPOINT, report.top, text);
     for (kind, ranking) in &tally.entities {
         table(ranking, kind.as_str(), report.top, text);
     }
@@ -193,19 +199,21 @@ fn table(ranking: &Ranking, what: &str, most: usize, text: &mut String) {
     table
         .load_style(STYLE)
         .set_content_arrangement(ContentArrangement::Dynamic);
+    // Entities are counted where they match only.
+    let shares = what == ENDPOINT;
     let heads = [what, "matches", "of", "likely false positives", "first"];
+    let heads = heads.into_iter().filter(|head| shares || *head != "of");
     table.set_header(heads.map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
     let number = |count: u64| Cell::new(grouped(count)).set_alignment(CellAlignment::Right);
     for (name, row) in ranking.top(most) {
-        table.add_row(vec![
-            Cell::new(escaped(name)),
-            number(row.matches),
-            number(row.judged),
-            number(row.probably_wanted),
-            Cell::new(row.first_at),
-        ]);
+        let mut cells = vec![Cell::new(escaped(name)), number(row.matches)];
+        if shares {
+            cells.push(number(row.judged));
+        }
+        cells.extend([number(row.probably_wanted), Cell::new(row.first_at)]);
+        table.add_row(cells);
     }
-    let _ = writeln!(text, "{table}");
+    let _ = writeln!(text, "\n{table}");
     let more = ranking.matching().saturating_sub(most);
     if more > 0 || ranking.overflow > 0 {
         let more = u64::try_from(more).unwrap_or(u64::MAX);
@@ -244,5 +252,5 @@ fn samples(tally: &Tally, text: &mut String) {
             Cell::new(why),
         ]);
     }
-    let _ = writeln!(text, "{table}");
+    let _ = writeln!(text, "\n{table}");
 }

@@ -122,16 +122,16 @@ impl Report<'_> {
                 unknown: successful.unknown,
             },
             likely_false_positives: self.knows_sessions(candidate).then_some(successful.valid),
-            reasons: self.list(&tally.reasons),
-            endpoints: self.list(&tally.endpoints),
+            reasons: self.list(&tally.reasons, false),
+            endpoints: self.list(&tally.endpoints, true),
             entities: tally
                 .entities
                 .iter()
-                .map(|(kind, ranking)| (kind.as_str(), self.list(ranking)))
+                .map(|(kind, ranking)| (kind.as_str(), self.list(ranking, false)))
                 .collect(),
             block_list: WireBlockList {
                 exempt: tally.exempt,
-                list: self.list(&tally.listed),
+                list: self.list(&tally.listed, false),
             },
             samples: tally.samples.chosen().into_iter().map(sample).collect(),
         }
@@ -142,20 +142,24 @@ impl Report<'_> {
         candidate.subject.replaces() || matches!(candidate.subject, Subject::Schema { .. })
     }
 
-    fn list<'w>(&self, ranking: &'w Ranking) -> WireList<'w> {
+    fn list<'w>(&self, ranking: &'w Ranking, shares: bool) -> WireList<'w> {
         WireList {
             distinct: ranking.matching(),
             overflow: ranking.overflow,
-            top: ranking.top(self.top).into_iter().map(row).collect(),
+            top: ranking
+                .top(self.top)
+                .into_iter()
+                .map(|found| row(found, shares))
+                .collect(),
         }
     }
 }
 
-fn row((name, row): (&str, Row)) -> WireRow<'_> {
+fn row((name, row): (&str, Row), shares: bool) -> WireRow<'_> {
     WireRow {
         name,
         matches: row.matches,
-        judged: row.judged,
+        judged: shares.then_some(row.judged),
         likely_false_positives: row.probably_wanted,
         first_at: text(row.first_at),
         last_at: text(row.last_at),
@@ -250,7 +254,9 @@ struct WireList<'w> {
 struct WireRow<'w> {
     name: &'w str,
     matches: u64,
-    judged: u64,
+    /// Of endpoints only: entities are counted where they match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    judged: Option<u64>,
     likely_false_positives: u64,
     first_at: String,
     last_at: String,

@@ -19,8 +19,7 @@ fn answer(expression: &str, exchange: &Exchange<'_>) -> Answer {
         session_identifiers: vec![SessionIdentifierObject {
             kind: SessionIdentifierKind::Header,
             name: "authorization".to_owned(),
-            of: Vec::new(),
-            hosts: Vec::new(),
+            ..SessionIdentifierObject::default()
         }],
         ..bare_zone()
     };
@@ -203,7 +202,7 @@ fn tokens_and_their_claims() {
             false,
         ),
         (
-            r"len(http.request.jwt.claims.aud.names) eq 1",
+            "len(http.request.jwt.claims.aud.names) eq 1",
             true,
             false,
             false,

@@ -38,8 +38,8 @@ fn constants() {
             r#"http.request.headers["x"][0] eq "a" or http.request.headers["x"][0] ne "a""#,
             None,
         ),
-        (r"http.host in {}", Some(false)),
-        (r"not http.host in {}", Some(true)),
+        ("http.host in {}", Some(false)),
+        ("not http.host in {}", Some(true)),
         (
             r#"http.host in {"a" "b"} and http.host in {"c"}"#,
             Some(false),
