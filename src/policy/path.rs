@@ -45,27 +45,28 @@ pub fn normalise(path: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether `normalise` would change nothing; one pass, no allocation.
+/// Whether `normalise` would change nothing; no allocation.
 fn is_normal(path: &str) -> bool {
-    let Some(rest) = path.strip_prefix('/') else {
-        return false;
-    };
-    if rest.is_empty() {
-        return true;
-    }
-    let mut segments = rest.split('/').peekable();
-    while let Some(segment) = segments.next() {
-        match segment {
-            "" if segments.peek().is_some() => return false,
-            "." | ".." => return false,
-            _ => {}
-        }
-    }
     let bytes = path.as_bytes();
-    memchr::memchr_iter(b'%', bytes).all(|at| match escape(bytes.get(at..)) {
-        Some((value, upper)) => upper && !is_unreserved(value),
-        None => true,
-    })
+    // A slash that stands in front of a slash, or of one or two dots that fill a segment.
+    let folded = |at: usize| match bytes.get(at + 1..).unwrap_or_default() {
+        [b'/', ..] | [b'.'] | [b'.', b'/', ..] => true,
+        [b'.', b'.', rest @ ..] => matches!(rest, [] | [b'/', ..]),
+        _ => false,
+    };
+    // An escape of what needs none, or one written in lower case.
+    let plain = |at: usize| match escape(bytes.get(at..)) {
+        Some((value, upper)) => is_unreserved(value) || !upper,
+        None => false,
+    };
+    bytes.first() == Some(&b'/')
+        && !memchr::memchr2_iter(b'/', b'%', bytes).any(|at| {
+            if bytes.get(at) == Some(&b'/') {
+                folded(at)
+            } else {
+                plain(at)
+            }
+        })
 }
 
 /// The byte that the escape at the start of `bytes` stands for, and whether its digits are written in upper case.

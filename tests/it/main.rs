@@ -16,6 +16,9 @@ mod conformance_tokens;
 mod corpora;
 mod crash;
 mod follow;
+mod fuzz_findings;
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz_targets;
 mod house;
 mod http_source;
 mod payloads;
@@ -24,4 +27,5 @@ mod quickstart;
 mod services;
 mod services_clickhouse;
 mod simulation;
+mod slowest;
 mod truth;

@@ -21,7 +21,7 @@ pub struct Template {
 }
 
 /// One segment of a template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Segment {
     /// Text in normal form.
     Literal(Box<str>),
