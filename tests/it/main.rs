@@ -27,5 +27,4 @@ mod quickstart;
 mod services;
 mod services_clickhouse;
 mod simulation;
-mod slowest;
 mod truth;

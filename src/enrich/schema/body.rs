@@ -201,11 +201,10 @@ fn tried(
             Ok(value) => value,
             Err(refusal) => return refused(media, refusal, side),
         };
-        if media
-            .check
-            .as_ref()
-            .is_none_or(|check| check.accepts(&value))
-        {
+        let Some(check) = &media.check else {
+            return;
+        };
+        if side.accepts(check, &value) {
             return;
         }
         if first.as_ref() == Some(&value) {
@@ -213,8 +212,8 @@ fn tried(
         }
         first.get_or_insert(value);
     }
-    if let Some(value) = first {
-        judged(media, &value, side);
+    if let (Some(value), Some(check)) = (first, &media.check) {
+        side.explain(Location::Body, None, check, &value);
     }
 }
 
@@ -237,7 +236,7 @@ fn lines(media: &Media, bytes: &[u8], side: &mut Side<'_>) {
     }
     for value in &list {
         judged(media, value, side);
-        if side.room() == 0 {
+        if side.room() == 0 || side.judging.is_spent() {
             return;
         }
     }
@@ -320,17 +319,7 @@ fn judged(media: &Media, value: &Value, side: &mut Side<'_>) {
     let Some(check) = &media.check else {
         return;
     };
-    if check.accepts(value) {
-        return;
+    if !side.accepts(check, value) {
+        side.explain(Location::Body, None, check, value);
     }
-    check.explain(value, |finding| {
-        side.add(
-            Location::Body,
-            finding.class,
-            Cow::Owned(finding.target),
-            || finding.pointer,
-            || finding.detail,
-        );
-        side.room() > 0
-    });
 }

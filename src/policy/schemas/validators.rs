@@ -6,12 +6,14 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
+use jsonschema::json::Node;
 use jsonschema::{Draft, Keyword, PatternOptions, Registry, ValidationError, Validator};
 use serde_json::{Map, Value, json};
 
 use super::dialect::{Converted, FORMAT, convert};
 use super::documents::{Address, Documents};
 use super::grammar::Version;
+use super::metered::{Allowance, Metered, MeteredNode};
 use super::recursion::branches_recurse;
 use super::walk::{Findings, Resource};
 use crate::model::{Direction, Problems};
@@ -24,7 +26,7 @@ const PATTERN_SIZE: usize = 1 << 20;
 /// One compiled schema.
 #[derive(Debug)]
 pub struct Check {
-    pub(super) validator: Validator,
+    pub(super) validator: Validator<Metered>,
     /// What the URIs in errors stand for.
     pub(super) sources: Arc<Sources>,
     /// Whether listing the errors of a deep value could take long.
@@ -34,10 +36,11 @@ pub struct Check {
 }
 
 impl Check {
-    /// Whether a value conforms.
+    /// Whether a value conforms; `None` when finding out costs more than what is allowed.
     #[must_use]
-    pub fn accepts(&self, value: &Value) -> bool {
-        self.validator.is_valid(value)
+    pub fn accepts(&self, value: &Value, allowance: &Allowance) -> Option<bool> {
+        let accepts = self.validator.is_valid(MeteredNode::new(value, allowance));
+        (!allowance.is_spent()).then_some(accepts)
     }
 }
 
@@ -248,7 +251,7 @@ impl<'r> Compilers<'r> {
             (Direction::Response, Some(registry)) => registry,
             _ => &self.trees.request,
         };
-        let mut options = jsonschema::options()
+        let mut options = jsonschema::options_for::<Metered>()
             .with_draft(self.trees.draft)
             .with_registry(registry)
             .with_base_uri(format!("gatewatch:/inline/{}", self.count))
@@ -319,7 +322,7 @@ fn number_format<'a>(
     _: &'a Map<String, Value>,
     format: &'a Value,
     _: jsonschema::paths::Location,
-) -> Result<Box<dyn for<'i> Keyword<'i>>, ValidationError<'a>> {
+) -> Result<Box<dyn for<'i> Keyword<'i, Metered>>, ValidationError<'a>> {
     Ok(Box::new(match format.as_str() {
         Some("int8") => NumberFormat::Integer(i128::from(i8::MIN), i128::from(i8::MAX)),
         Some("int16") => NumberFormat::Integer(i128::from(i16::MIN), i128::from(i16::MAX)),
@@ -340,8 +343,8 @@ enum NumberFormat {
     Base64,
 }
 
-impl<'i> Keyword<'i> for NumberFormat {
-    fn validate(&self, instance: &'i Value) -> Result<(), ValidationError<'i>> {
+impl<'i> Keyword<'i, Metered> for NumberFormat {
+    fn validate(&self, instance: MeteredNode<'i>) -> Result<(), ValidationError<'i>> {
         if self.is_valid(instance) {
             Ok(())
         } else {
@@ -349,8 +352,8 @@ impl<'i> Keyword<'i> for NumberFormat {
         }
     }
 
-    fn is_valid(&self, instance: &'i Value) -> bool {
-        match (self, instance) {
+    fn is_valid(&self, instance: MeteredNode<'i>) -> bool {
+        match (self, &*instance.to_value()) {
             (Self::Integer(least, most), Value::Number(number)) => {
                 if let Some(value) = number.as_i128() {
                     (*least..=*most).contains(&value)
