@@ -12,6 +12,13 @@ pub fn now_millis() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Wall time, for freshness of what was fetched over HTTP.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Measures elapsed wall time, for flush intervals, progress and benches.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);

@@ -29,6 +29,9 @@
 //! 8. [`publish`] forms events with deterministic ids and appends them to [topic files](publish::file) or
 //!    [Kafka topics](publish::kafka). The JSON Schemas of all payloads are in `src/publish/schemas`.
 //!
+//! [`enforce`] is the way back: the block list as gateways need it. [`publish::feed`] holds it for this process, whoever
+//! decided it, and everything that tells gateways reads it there.
+//!
 //! [`pipeline`] is the only place that knows this order. It has three forms: [`pipeline::run`](mod@pipeline::run) for a file into the
 //! local store, [`pipeline::http`] for batches, [`pipeline::service`] for Kafka, ClickHouse and Kafka. All judge with one
 //! [`pipeline::partition`], so they cannot disagree.
@@ -42,7 +45,7 @@
 //! | layer | modules | may import |
 //! | --- | --- | --- |
 //! | 0 | `model`, `clock`, `telemetry` | nothing of ours |
-//! | 1 | `decode`, `correlate`, `policy`, `enrich`, `window`, `detect`, `posture`, `traffic` | 0 and 1; no I/O, no clock |
+//! | 1 | `decode`, `correlate`, `policy`, `enrich`, `window`, `detect`, `enforce`, `posture`, `traffic` | 0 and 1; no I/O, no clock |
 //! | 1½ | `wire` | 0 |
 //! | 2 | `source`, `store`, `publish` | 0, 1 and `wire`, not each other |
 //! | 3 | `pipeline`, `api` | 0–2 and `config`, not each other |
@@ -88,6 +91,7 @@ pub mod config;
 pub mod correlate;
 pub mod decode;
 pub mod detect;
+pub mod enforce;
 pub mod enrich;
 pub mod model;
 pub mod pipeline;

@@ -35,7 +35,7 @@ pub struct Rows {
 /// Outcomes of one token configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenCounts {
-    /// Requests by outcome: valid, missing, invalid, `not_captured`.
+    /// Requests by outcome: valid, missing, invalid, `not_captured`, `not_evaluated`.
     pub outcomes: BTreeMap<String, u64>,
     /// Invalid ones by reason.
     pub reasons: BTreeMap<String, u64>,

@@ -55,6 +55,14 @@ pub mod names {
     pub const JOIN_BYTES: &str = "gatewatch_join_open_bytes";
     /// Token verdicts that were asked for.
     pub const TOKEN_LOOKUPS: &str = "gatewatch_token_cache_lookups";
+    /// Signatures of tokens that were checked.
+    pub const TOKEN_SIGNATURES: &str = "gatewatch_token_signature_checks";
+    /// Tokens that were not evaluated.
+    pub const TOKENS_NOT_EVALUATED: &str = "gatewatch_tokens_not_evaluated";
+    /// Fetches of key sets.
+    pub const KEY_FETCHES: &str = "gatewatch_jwks_fetches";
+    /// Key sets whose last fetch failed.
+    pub const KEYS_FAILING: &str = "gatewatch_jwks_failing";
     /// Events published.
     pub const PUBLISHED: &str = "gatewatch_published_events";
     /// Whether this process is the evaluator.
@@ -134,6 +142,30 @@ impl Stage {
     }
 }
 
+/// What a fetch of a key set found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFetch {
+    /// Other keys than before.
+    Changed,
+    /// The same keys.
+    Same,
+    /// Nothing usable.
+    Failed,
+}
+
+impl KeyFetch {
+    /// Every result.
+    pub const ALL: [Self; 3] = [Self::Changed, Self::Same, Self::Failed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Same => "same",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Numbers of one stored flush.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flushed {
@@ -174,6 +206,10 @@ pub struct Metrics {
     join_open: Family<OfPartition, Gauge>,
     join_bytes: Family<OfPartition, Gauge>,
     token_lookups: Family<WithResult, Counter>,
+    token_signatures: Counter,
+    tokens_not_evaluated: Counter,
+    key_fetches: Family<WithResult, Counter>,
+    keys_failing: Gauge,
     published: Family<OfTopic, Counter>,
     evaluator: Gauge,
     ticks: Counter,
@@ -278,6 +314,30 @@ impl Metrics {
             "Token verdicts asked for, and whether they were remembered",
             Family::default(),
         );
+        let token_signatures = add(
+            r,
+            names::TOKEN_SIGNATURES,
+            "Signatures of tokens that were checked",
+            Counter::default(),
+        );
+        let tokens_not_evaluated = add(
+            r,
+            names::TOKENS_NOT_EVALUATED,
+            "Tokens that were not evaluated: too many in one flush, or no key set yet",
+            Counter::default(),
+        );
+        let key_fetches = add(
+            r,
+            names::KEY_FETCHES,
+            "Fetches of key sets by URL, and what they found",
+            Family::default(),
+        );
+        let keys_failing = add(
+            r,
+            names::KEYS_FAILING,
+            "Key sets by URL whose last fetch failed; the last good set goes on",
+            Gauge::default(),
+        );
         let published = add(r, names::PUBLISHED, "Events published", Family::default());
         let evaluator = add(
             r,
@@ -327,6 +387,10 @@ impl Metrics {
             join_open,
             join_bytes,
             token_lookups,
+            token_signatures,
+            tokens_not_evaluated,
+            key_fetches,
+            keys_failing,
             published,
             evaluator,
             ticks,
@@ -340,6 +404,9 @@ impl Metrics {
         }
         for result in ["hit", "miss"] {
             drop(metrics.token_lookups.get_or_create(&WithResult { result }));
+        }
+        for result in KeyFetch::ALL.map(KeyFetch::as_str) {
+            drop(metrics.key_fetches.get_or_create(&WithResult { result }));
         }
         for stage in Stage::ALL {
             let stage = stage.as_str();
@@ -419,6 +486,31 @@ impl Metrics {
         for (result, count) in [("hit", hits), ("miss", misses)] {
             let counter = self.token_lookups.get_or_create(&WithResult { result });
             counter.inner().fetch_max(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets how many signatures of tokens were checked and how many tokens not evaluated since the start; both only grow.
+    pub fn token_work(&self, signatures: u64, not_evaluated: u64) {
+        for (counter, count) in [
+            (&self.token_signatures, signatures),
+            (&self.tokens_not_evaluated, not_evaluated),
+        ] {
+            counter.inner().fetch_max(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a fetch of a key set.
+    pub fn keys_fetched(&self, found: KeyFetch) {
+        let result = found.as_str();
+        self.key_fetches.get_or_create(&WithResult { result }).inc();
+    }
+
+    /// A key set began to fail, or works again.
+    pub fn keys_failing(&self, failing: bool) {
+        if failing {
+            self.keys_failing.inc();
+        } else {
+            self.keys_failing.dec();
         }
     }
 

@@ -56,6 +56,7 @@ WITH
             sumIf(requests, token = 'missing') AS token_missing,
             sumIf(requests, token = 'invalid') AS token_invalid,
             sumIf(requests, token = 'not_captured') AS token_not_captured,
+            sumIf(requests, token = 'not_evaluated') AS token_not_evaluated,
             sumIf(requests, schema_request = 'conforms') AS request_conforms,
             sumIf(requests, schema_request = 'violates') AS request_violates,
             sumIf(requests, schema_request = 'no_operation') AS request_no_operation,

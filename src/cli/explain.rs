@@ -16,6 +16,8 @@ use crate::enrich::{Judge, Judged, Shared};
 use crate::model::{Direction, Exchange, Reject, SchemaOutcome, Violation};
 use crate::pipeline::{Sink, Stream};
 use crate::source::file::{Event, Input, Reading};
+use crate::source::jwks::{Disk, KeySets};
+use crate::telemetry::Metrics;
 
 /// Judge events without storing anything
 ///
@@ -54,6 +56,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let input = Input::open(path.as_deref()).with_context(|| format!("cannot read {name}"))?;
     // Hashes are not shown, so any key does.
     let judge = Judge::new(Arc::clone(&settings.policy), Arc::new(Shared::new(b"")));
+    let keys = KeySets::start(&settings.policy, &Metrics::new(), Disk::Read)?;
+    if let Err(reason) = keys.first() {
+        anyhow::bail!(
+            "{reason}\n  hint: without its keys no token can be judged; the issuer has to answer"
+        );
+    }
     let start = JoinState::default();
     let adapter = settings.source.adapter;
     let mut stream = Stream::new(

@@ -321,6 +321,9 @@ struct WireTokens<'r> {
     valid: u64,
     missing: u64,
     not_captured: u64,
+    /// Only a flood of tokens, or an issuer that was never reached, makes this member appear.
+    #[serde(skip_serializing_if = "is_zero")]
+    not_evaluated: u64,
     invalid: u64,
     reasons: BTreeMap<&'r str, u64>,
     successful_invalid: u64,
@@ -392,6 +395,11 @@ impl<'r> WireEndpoint<'r> {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl<'r> WireTokens<'r> {
     fn new(counts: Option<&'r crate::posture::TokenCounts>) -> Self {
         let outcome = |name| {
@@ -404,6 +412,7 @@ impl<'r> WireTokens<'r> {
             valid: outcome("valid"),
             missing: outcome("missing"),
             not_captured: outcome("not_captured"),
+            not_evaluated: outcome("not_evaluated"),
             invalid: outcome("invalid"),
             reasons: counts
                 .into_iter()

@@ -5,6 +5,7 @@
 mod edges;
 mod reader;
 mod resolve;
+mod tokens;
 mod zones;
 
 pub(crate) use reader::parse_duration;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub flush_every: Duration,
     /// Bounds of decoding.
     pub limits: decode::Limits,
+    /// Most different tokens that a flush has verified.
+    pub verifications: usize,
     /// How far an event may be ahead of its record's own timestamp.
     pub future: Duration,
     /// Where sums are kept.

@@ -387,6 +387,11 @@ impl<'d> Section<'d> {
         sections
     }
 
+    /// Makes keys known that are asked for only when they are written.
+    pub(super) fn know(&self, keys: &[&'static str]) {
+        self.asked.borrow_mut().extend(keys);
+    }
+
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(&self) {
         let asked = self.asked.borrow();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::edges::{positive, read_api, read_publish, read_source, read_store};
 use super::reader::{Secret, Section};
+use super::tokens::TokenDefaults;
 use super::zones::read_zones;
 use super::{
     ApiSettings, BlockListSettings, DetectSettings, PublishSettings, Settings, SourceSettings,
@@ -26,6 +27,7 @@ pub(super) struct Draft {
     correlate_idle: Duration,
     flush_every: Duration,
     limits: decode::Limits,
+    verifications: usize,
     store: StoreSettings,
     publish: PublishSettings,
     future: Duration,
@@ -46,6 +48,7 @@ impl Draft {
             correlate_idle: self.correlate_idle,
             flush_every: self.flush_every,
             limits: self.limits,
+            verifications: self.verifications,
             store: self.store,
             publish: self.publish,
             future: self.future,
@@ -71,7 +74,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
     let window = root.section("window");
     let flush_every = positive(&window, "flush_every", Duration::from_secs(1));
     window.finish();
-    let (limits, max_token_bytes, future) = read_limits(&root.section("limits"));
+    let (limits, tokens, future) = read_limits(&root.section("limits"));
     let store = read_store(&root.section("store"), folder);
     let publishing = root.section("publish");
     let publish = read_publish(&publishing, &source.kind, &store, folder);
@@ -95,7 +98,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
     }
     privacy.finish();
     let (block_list, warnings) = read_blocklist(&root.section("blocklist"), &publish);
-    let zones = read_zones(root, folder, max_token_bytes);
+    let zones = read_zones(root, folder, &tokens.defaults(&store));
     root.finish();
     Draft {
         zones,
@@ -106,6 +109,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         correlate_idle,
         flush_every,
         limits,
+        verifications: tokens.verifications,
         store,
         publish,
         future,
@@ -137,17 +141,50 @@ fn read_correlate(section: &Section<'_>) -> (correlate::Limits, Duration) {
     )
 }
 
-fn read_limits(section: &Section<'_>) -> (decode::Limits, usize, Duration) {
+/// Different tokens that a flush has verified when nothing else is said: half as many as the largest flush has exchanges, so
+/// that only a flood reaches it. At some 50 µs a signature (RS256, ES256) that is about three seconds of one core.
+const VERIFICATIONS: u64 = 65_536;
+
+/// Bounds of judging tokens.
+struct TokenLimits {
+    bytes: usize,
+    verifications: usize,
+}
+
+impl TokenLimits {
+    fn defaults(&self, store: &StoreSettings) -> TokenDefaults {
+        TokenDefaults {
+            max_token_bytes: self.bytes,
+            cache: match store {
+                StoreSettings::Local(folder) => Some(folder.join("jwks")),
+                StoreSettings::ClickHouse(_) => None,
+            },
+        }
+    }
+}
+
+fn read_limits(section: &Section<'_>) -> (decode::Limits, TokenLimits, Duration) {
     let default = decode::Limits::default();
     let limits = decode::Limits {
         event: section.bytes("event", default.event),
         body: section.bytes("body", default.body),
     };
-    let token = section.bytes("token", 16 << 10);
+    let verifications = section.integer("verifications", VERIFICATIONS);
+    if verifications == 0 {
+        section.problem(
+            "verifications",
+            "must be at least 1",
+            "leave token configurations out to verify no token",
+        );
+    }
+    let tokens = TokenLimits {
+        bytes: section.bytes("token", 16 << 10),
+        verifications: usize::try_from(verifications).unwrap_or(usize::MAX),
+    };
     // Only records with a timestamp of their own (Kafka, HTTP) are held to it.
     let future = section.duration("future", Duration::from_mins(10));
     section.finish();
-    (limits, token, future)
+    (limits, tokens, future)
 }
 
 fn read_detect(section: &Section<'_>) -> DetectSettings {

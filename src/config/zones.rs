@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
-
-use toml::de::DeValue;
 
 use super::reader::Section;
+use super::tokens::{TokenDefaults, read_tokens};
 use crate::policy::objects::{
     FileText, MtlsObject, OperationObject, SchemaObject, SessionIdentifierKind,
-    SessionIdentifierObject, TokenConfigurationObject, ZoneObject,
+    SessionIdentifierObject, ZoneObject,
 };
 use crate::policy::schemas::external_references;
 
@@ -19,12 +17,12 @@ const MAX_FILE: u64 = 64 << 20;
 pub(super) fn read_zones(
     root: &Section<'_>,
     folder: &Path,
-    max_token_bytes: usize,
+    defaults: &TokenDefaults,
 ) -> Vec<ZoneObject> {
     let zones: Vec<ZoneObject> = root
         .sections("zones")
         .iter()
-        .map(|section| read_zone(section, folder, max_token_bytes))
+        .map(|section| read_zone(section, folder, defaults))
         .collect();
     if zones.is_empty() {
         root.problem(
@@ -36,7 +34,7 @@ pub(super) fn read_zones(
     zones
 }
 
-fn read_zone(section: &Section<'_>, folder: &Path, max_token_bytes: usize) -> ZoneObject {
+fn read_zone(section: &Section<'_>, folder: &Path, defaults: &TokenDefaults) -> ZoneObject {
     let id = section.required("id", "id = \"023e105f4ecef8ad9ca31a8372d0c353\"");
     let name = section.string("name").unwrap_or_else(|| id.clone());
     let hosts = section.strings("hosts", false);
@@ -60,7 +58,7 @@ fn read_zone(section: &Section<'_>, folder: &Path, max_token_bytes: usize) -> Zo
         session_identifiers: identifiers.iter().filter_map(read_identifier).collect(),
         token_configurations: tokens
             .iter()
-            .map(|s| read_tokens(s, folder, max_token_bytes))
+            .map(|s| read_tokens(s, folder, defaults))
             .collect(),
         schemas: schemas.iter().map(|s| read_schema(s, folder)).collect(),
         operations: operations.iter().map(read_operation).collect(),
@@ -87,78 +85,6 @@ fn read_identifier(section: &Section<'_>) -> Option<SessionIdentifierObject> {
         }
     };
     Some(SessionIdentifierObject { kind, name })
-}
-
-fn read_tokens(
-    section: &Section<'_>,
-    folder: &Path,
-    max_token_bytes: usize,
-) -> TokenConfigurationObject {
-    let object = TokenConfigurationObject {
-        id: section.string("id"),
-        title: section.required("title", "title = \"shop issuer\""),
-        token_sources: section.strings("token_sources", true),
-        jwks: read_jwks(section, folder),
-        clock_skew: section.duration("clock_skew", Duration::from_mins(1)),
-        issuer: section.string("issuer"),
-        audience: section.strings("audience", true),
-        require_exp: section.boolean("require_exp", false),
-        max_token_bytes,
-    };
-    section.finish();
-    object
-}
-
-/// A path, JSON text, or the set itself as a TOML table.
-fn read_jwks(section: &Section<'_>, folder: &Path) -> FileText {
-    let inline = |bytes: Vec<u8>| FileText {
-        name: "inline jwks".to_owned(),
-        bytes,
-    };
-    match section.raw("jwks") {
-        Some(DeValue::String(text)) if text.trim_start().starts_with('{') => {
-            inline(text.as_bytes().to_vec())
-        }
-        Some(DeValue::String(path)) => read_file(section, "jwks", folder, path),
-        Some(value @ DeValue::Table(_)) => inline(json_text(value).to_string().into_bytes()),
-        Some(_) => {
-            section.problem(
-                "jwks",
-                "neither a path nor a key set",
-                "jwks = \"keys.json\"",
-            );
-            FileText::default()
-        }
-        None => {
-            section.problem(
-                "jwks",
-                "is missing",
-                "jwks = \"keys.json\" (a JWK set, RFC 7517)",
-            );
-            FileText::default()
-        }
-    }
-}
-
-fn json_text(value: &DeValue<'_>) -> serde_json::Value {
-    use serde_json::Value;
-    match value {
-        DeValue::String(text) => Value::String(text.to_string()),
-        DeValue::Boolean(yes) => Value::Bool(*yes),
-        DeValue::Integer(number) => {
-            i64::from_str_radix(number.as_str(), number.radix()).map_or(Value::Null, Value::from)
-        }
-        DeValue::Float(number) => number
-            .as_str()
-            .parse::<f64>()
-            .map_or(Value::Null, Value::from),
-        DeValue::Datetime(time) => Value::String(time.to_string()),
-        DeValue::Array(items) => items.iter().map(|item| json_text(item.get_ref())).collect(),
-        DeValue::Table(table) => table
-            .iter()
-            .map(|(key, value)| (key.get_ref().to_string(), json_text(value.get_ref())))
-            .collect(),
-    }
 }
 
 fn read_schema(section: &Section<'_>, folder: &Path) -> SchemaObject {
@@ -276,7 +202,7 @@ fn read_mtls(section: &Section<'_>, folder: &Path) -> MtlsObject {
     object
 }
 
-fn read_file(section: &Section<'_>, key: &str, folder: &Path, path: &str) -> FileText {
+pub(super) fn read_file(section: &Section<'_>, key: &str, folder: &Path, path: &str) -> FileText {
     let full = folder.join(path);
     let read = std::fs::metadata(&full).and_then(|facts| {
         if facts.len() > MAX_FILE {

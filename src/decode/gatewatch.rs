@@ -110,6 +110,8 @@ fn decode_certificate(certificate: wire::Certificate<'_>) -> ClientCertificate<'
         subject_dn: text(certificate.subject_dn),
         issuer_dn: text(certificate.issuer_dn),
         serial: text(certificate.serial),
+        not_before: text(certificate.not_before),
+        not_after: text(certificate.not_after),
         pem: text(certificate.pem),
     }
 }

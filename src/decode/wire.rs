@@ -316,6 +316,10 @@ pub(super) struct Certificate<'a> {
     #[serde(borrow, default)]
     pub(super) serial: Option<Text<'a>>,
     #[serde(borrow, default)]
+    pub(super) not_before: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) not_after: Option<Text<'a>>,
+    #[serde(borrow, default)]
     pub(super) pem: Option<Text<'a>>,
 }
 

@@ -18,7 +18,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::model::{Captured, Client, EventTime, Exchange, Headers, Request};
-use crate::policy::objects::{FileText, TokenConfigurationObject, ZoneObject};
+use crate::policy::objects::{FileText, JwksObject, TokenConfigurationObject, ZoneObject};
 use crate::policy::{self, Zone};
 
 /// The time that the tests call now: 2026-11-20T08:00:00Z.
@@ -55,10 +55,10 @@ pub(super) fn configuration(title: &str, keys: &[Value]) -> TokenConfigurationOb
     TokenConfigurationObject {
         title: title.to_owned(),
         token_sources: vec![r#"http.request.headers["authorization"][0]"#.to_owned()],
-        jwks: FileText {
+        jwks: JwksObject::Written(FileText {
             name: "keys.json".to_owned(),
             bytes: json!({ "keys": keys }).to_string().into_bytes(),
-        },
+        }),
         clock_skew: Duration::from_mins(1),
         max_token_bytes: 16 * 1024,
         ..TokenConfigurationObject::default()

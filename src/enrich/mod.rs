@@ -23,7 +23,7 @@ use crate::policy::operations::Match;
 use crate::policy::{Policy, Zone, path};
 use mtls::CertificateCache;
 use privacy::Hasher;
-use token::{TokenCache, TokenVerdict};
+use token::{Budget, TokenCache, TokenVerdict};
 
 /// Longest endpoint that becomes a key of its own, bytes; a learned template over it is `{overflow}`.
 const MAX_ENDPOINT: usize = 1_024;
@@ -82,6 +82,8 @@ pub struct Judged {
     pub matched: Match,
     /// Session verdict.
     pub session: SessionVerdict,
+    /// How many more tokens of this flush may be verified; whoever cuts flushes renews it.
+    pub budget: Budget,
     /// One verdict per token configuration, in order.
     pub tokens: Vec<TokenVerdict>,
     /// The best of them; `None` without configurations.
@@ -94,6 +96,8 @@ pub struct Judged {
     pub mtls: MtlsVerdict,
     /// SHA-256 of the client certificate, where known.
     pub fingerprint: Option<[u8; 32]>,
+    /// The client certificate, where it was logged: what rules ask for, see [`mtls::facts`].
+    pub certificate: Option<Arc<mtls::Known>>,
 }
 
 impl Default for Judged {
@@ -111,6 +115,7 @@ impl Default for Judged {
                 identifiers: Vec::new(),
                 hash: None,
             },
+            budget: Budget::default(),
             tokens: Vec::new(),
             token: None,
             schema: SchemaVerdict {
@@ -127,6 +132,7 @@ impl Default for Judged {
                 revoked: None,
             },
             fingerprint: None,
+            certificate: None,
         }
     }
 }
@@ -163,7 +169,7 @@ impl Judge {
         &self.shared.hasher
     }
 
-    /// Token verdicts that were remembered, and that had to be worked out.
+    /// What judging tokens took so far.
     #[must_use]
     pub fn token_counts(&self) -> token::Counts {
         self.shared.tokens.counts()
@@ -190,6 +196,7 @@ impl Judge {
             exchange,
             &self.shared.tokens,
             &self.shared.hasher,
+            &mut judged.budget,
             &mut judged.tokens,
         );
         judged.token = token::best(&judged.tokens);
@@ -214,6 +221,7 @@ impl Judge {
         let certificate = mtls::examine(zone, exchange, &host, &self.shared.certificates);
         judged.mtls = certificate.verdict;
         judged.fingerprint = certificate.fingerprint;
+        judged.certificate = certificate.certificate;
         true
     }
 }

@@ -83,10 +83,11 @@ fn first<'a>(values: impl Iterator<Item = &'a str>, captured: bool) -> Found<'a>
     }
 }
 
-/// A claim counts only when its token is valid. An invalid token is captured and shows nothing.
+/// A claim counts only when its token is valid. An invalid token is captured and shows nothing; one that was not
+/// evaluated proves nothing either way.
 fn claim<'a>(verdict: &'a TokenVerdict, path: &ClaimPath) -> Found<'a> {
     let value = match verdict.outcome {
-        TokenOutcome::NotCaptured => return Found::NotCaptured,
+        TokenOutcome::NotCaptured | TokenOutcome::NotEvaluated => return Found::NotCaptured,
         _ => verdict
             .claims
             .as_deref()

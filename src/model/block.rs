@@ -147,6 +147,18 @@ impl Network {
         Some(Self { address, prefix })
     }
 
+    /// Its first address.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// Length of its prefix, bits.
+    #[must_use]
+    pub fn prefix(self) -> u8 {
+        self.prefix
+    }
+
     /// Whether the two networks share an address.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {

@@ -55,6 +55,10 @@ pub struct ClientCertificate<'a> {
     pub issuer_dn: Option<Cow<'a, str>>,
     /// Serial number as logged.
     pub serial: Option<Cow<'a, str>>,
+    /// Start of validity as logged.
+    pub not_before: Option<Cow<'a, str>>,
+    /// End of validity as logged.
+    pub not_after: Option<Cow<'a, str>>,
     /// The certificate itself: PEM, or base64 of the DER.
     pub pem: Option<Cow<'a, str>>,
 }

@@ -51,11 +51,11 @@ names! {
         AlgorithmMismatch = "algorithm_mismatch",
         /// The signature does not verify.
         BadSignature = "bad_signature",
-        /// `exp` lies more than the skew before event time.
+        /// `exp`, or `iat` and the maximum age, lie more than the skew before event time.
         Expired = "expired",
-        /// `nbf` lies more than the skew after event time.
+        /// `nbf`, or an `iat` that may not lie ahead, lies more than the skew after event time.
         NotYetValid = "not_yet_valid",
-        /// `iss` or `aud` differ from the configuration, or a required claim is missing.
+        /// `iss`, `aud` or `typ` differ from the configuration, or a required claim is missing.
         ClaimMismatch = "claim_mismatch",
     }
 }
@@ -67,6 +67,8 @@ pub enum TokenOutcome {
     Valid,
     /// A token is there and does not hold.
     Invalid(TokenReason),
+    /// A token is there and was not judged: too many different ones in one flush, or no key set was had yet.
+    NotEvaluated,
     /// No token was sent.
     Missing,
     /// No token seen, but some source was not captured.
@@ -80,6 +82,7 @@ impl TokenOutcome {
         match self {
             Self::Valid => "valid",
             Self::Invalid(_) => "invalid",
+            Self::NotEvaluated => "not_evaluated",
             Self::Missing => "missing",
             Self::NotCaptured => "not_captured",
         }

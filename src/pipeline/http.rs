@@ -108,7 +108,8 @@ async fn take(
         judge.clone(),
         &JoinState::default(),
         0,
-    );
+    )
+    .limited(settings.verifications);
     let (to, mut messages) = mpsc::channel(GROUPS_AHEAD);
     let grouping = Grouping {
         batches,
@@ -150,6 +151,9 @@ async fn take(
                     }
                     let tokens = judge.token_counts();
                     telemetry.metrics.token_lookups(tokens.hits, tokens.misses);
+                    telemetry
+                        .metrics
+                        .token_work(tokens.signatures, tokens.not_evaluated);
                     progress(Progress {
                         read,
                         size: 0,

@@ -243,6 +243,7 @@ impl Partition {
             return Err(error);
         }
         self.rows.rejected_bytes = 0;
+        self.stream.next_flush();
         self.taken = self.end;
         Ok(Flush {
             batches: self.rows.builder.finish()?,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
+use std::time::Duration;
 
 use arrow::error::ArrowError;
 use thiserror::Error;
@@ -23,6 +24,7 @@ use crate::enrich::{Judge, Shared};
 use crate::model::EventTime;
 use crate::publish::file::TopicError;
 use crate::source::file::{Input, Reading};
+use crate::source::jwks::{Disk, JwksError, KeySets};
 use crate::store::StoreSettings;
 use crate::store::local::StoreError;
 use crate::telemetry::{Part, Telemetry};
@@ -32,6 +34,8 @@ use crate::wire::http::BindError;
 const CHUNKS_AHEAD: usize = 4;
 /// Flushes between judging and storing, besides the one being filled and the one being stored.
 const FLUSHES_AHEAD: usize = 1;
+/// How often a key set is looked for that was never had.
+const LOOK: Duration = Duration::from_millis(20);
 /// Stack of the reading and judging threads, bytes: JSON of 64 levels in builds without optimisation needs more than
 /// the usual 2 MiB.
 const STACK: usize = 16 << 20;
@@ -75,6 +79,9 @@ pub enum Fault {
     /// The port of the HTTP source cannot be had.
     #[error(transparent)]
     Listen(#[from] BindError),
+    /// Key sets by URL.
+    #[error(transparent)]
+    Keys(#[from] JwksError),
     /// A thread ended without a word.
     #[error("the {0} stage stopped unexpectedly")]
     Stage(&'static str),
@@ -128,7 +135,7 @@ pub struct Summary {
     pub lost: u64,
     /// Flushes stored.
     pub flushes: u64,
-    /// Token verdicts that were remembered, and that had to be worked out.
+    /// What judging tokens took.
     pub token_cache: crate::enrich::token::Counts,
     /// Whether the run was told to stop before its input ended.
     pub stopped: bool,
@@ -157,6 +164,12 @@ pub async fn run(
     telemetry: &Telemetry,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
+    let Some(_keys) = key_sets(settings, stop, telemetry).await? else {
+        return Ok(Summary {
+            stopped: true,
+            ..Summary::default()
+        });
+    };
     let (store, topics) = match (&settings.source.kind, &settings.store, &settings.publish) {
         (
             SourceKind::File(_) | SourceKind::Http(_),
@@ -228,6 +241,25 @@ pub async fn run(
     run.summary.published.clone_from(&run.committer.published);
     run.summary.token_cache = shared.tokens.counts();
     Ok(run.summary)
+}
+
+/// Starts fetching the key sets that issuers serve, and waits until each was had once: a token judged without would be a
+/// wrong verdict. `None` = told to stop meanwhile.
+async fn key_sets(
+    settings: &Settings,
+    stop: &AtomicBool,
+    telemetry: &Telemetry,
+) -> Result<Option<KeySets>, Fault> {
+    let sets = KeySets::start(&settings.policy, &telemetry.metrics, Disk::Keep)?;
+    while let Some(reason) = sets.waiting() {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        telemetry.health.waits(Part::Keys, reason);
+        tokio::time::sleep(LOOK).await;
+    }
+    telemetry.health.ready(Part::Keys);
+    Ok(Some(sets))
 }
 
 /// One run of a pipeline.
@@ -320,7 +352,8 @@ impl Run<'_> {
             judge,
             &join,
             counted_to,
-        );
+        )
+        .limited(self.settings.verifications);
         let keep_bytes = self.settings.dead_letter_bytes;
         let partition = Partition::new(stream, &self.judge, (name, 0), counted_to, keep_bytes);
 
@@ -372,6 +405,7 @@ impl Run<'_> {
                     let tokens = self.judge.token_counts();
                     let metrics = &self.telemetry.metrics;
                     metrics.token_lookups(tokens.hits, tokens.misses);
+                    metrics.token_work(tokens.signatures, tokens.not_evaluated);
                     (self.progress)(Progress {
                         read,
                         size,

@@ -5,6 +5,7 @@
 use crate::correlate;
 use crate::correlate::{Correlator, Emission, JoinState, Side};
 use crate::decode::{self, Adapter, Kind, Record};
+use crate::enrich::token::Budget;
 use crate::enrich::{Judge, Judged};
 use crate::model::{EventTime, Exchange, Reject};
 
@@ -82,6 +83,18 @@ impl Stream {
             counts: Counts::default(),
             first_time: None,
         }
+    }
+
+    /// The same stream, which has at most so many different tokens of a flush verified.
+    #[must_use]
+    pub fn limited(mut self, verifications: usize) -> Self {
+        self.judged.budget = Budget::of(verifications);
+        self
+    }
+
+    /// Says that a flush was cut.
+    pub fn next_flush(&mut self) {
+        self.judged.budget.renew();
     }
 
     /// State of the join after everything applied so far.

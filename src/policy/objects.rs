@@ -1,6 +1,7 @@
 //! The declarative objects that policy is compiled from. Files are already read: policy does no I/O.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A file as it was read, with the name to show in problems.
@@ -53,6 +54,63 @@ pub struct SessionIdentifierObject {
     pub name: String,
 }
 
+/// Where the keys of a token configuration come from: a JWK set (RFC 7517 section 5).
+#[derive(Clone, Debug)]
+pub enum JwksObject {
+    /// The set itself.
+    Written(FileText),
+    /// A URL that an issuer serves it at.
+    Served(JwksUrl),
+}
+
+impl Default for JwksObject {
+    fn default() -> Self {
+        Self::Written(FileText::default())
+    }
+}
+
+impl From<FileText> for JwksObject {
+    fn from(file: FileText) -> Self {
+        Self::Written(file)
+    }
+}
+
+/// A key set that an issuer serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwksUrl {
+    /// `https` URL; checked when the file is read.
+    pub url: String,
+    /// Least time between two fetches because of unknown keys, and between two scheduled ones.
+    pub cooldown: Duration,
+    /// Most time between two fetches, whatever the issuer's `Cache-Control` says.
+    pub refresh: Duration,
+    /// Longest time that a fetch may take.
+    pub timeout: Duration,
+    /// How long a key that is no longer served goes on serving the events from before its removal.
+    pub keep_retired: Duration,
+    /// Whether the issuer may be in a private network.
+    pub allow_private: bool,
+    /// PEM of the authorities that the issuer's certificate must chain to; `None` = those of the system.
+    pub ca: Option<Vec<u8>>,
+    /// Folder in which the last good set and the retired keys survive a restart.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for JwksUrl {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            cooldown: Duration::from_secs(30),
+            refresh: Duration::from_hours(1),
+            timeout: Duration::from_secs(5),
+            keep_retired: Duration::from_hours(30 * 24),
+            allow_private: false,
+            ca: None,
+            cache: None,
+        }
+    }
+}
+
 /// One token configuration.
 #[derive(Clone, Debug, Default)]
 pub struct TokenConfigurationObject {
@@ -62,16 +120,24 @@ pub struct TokenConfigurationObject {
     pub title: String,
     /// Expressions such as `http.request.headers["authorization"][0]`, tried in order.
     pub token_sources: Vec<String>,
-    /// JWK set (RFC 7517 section 5).
-    pub jwks: FileText,
-    /// Tolerance for `exp` and `nbf`.
+    /// The keys.
+    pub jwks: JwksObject,
+    /// Tolerance for `exp`, `nbf`, `iat` and the age.
     pub clock_skew: Duration,
     /// Expected `iss`.
     pub issuer: Option<String>,
     /// Accepted `aud` values; empty = not checked.
     pub audience: Vec<String>,
+    /// Accepted `typ` header values (RFC 8725 section 3.11); empty = not checked.
+    pub types: Vec<String>,
     /// Whether a token without `exp` is refused.
     pub require_exp: bool,
+    /// Whether a token without `iat` is refused; a maximum age implies it.
+    pub require_iat: bool,
+    /// Whether an `iat` after event time is refused; `None` = when there is a maximum age.
+    pub refuse_future_iat: Option<bool>,
+    /// Longest time from `iat` to the event.
+    pub max_age: Option<Duration>,
     /// Longest token that is looked at, bytes.
     pub max_token_bytes: usize,
 }

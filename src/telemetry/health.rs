@@ -10,6 +10,8 @@ pub enum Part {
     Pipeline,
     /// The source: no broker, no partitions assigned yet.
     Source,
+    /// Key sets that issuers serve: one was never had.
+    Keys,
     /// The store.
     Store,
     /// Where events are published to.
@@ -23,6 +25,7 @@ impl Part {
         match self {
             Self::Pipeline => "pipeline",
             Self::Source => "source",
+            Self::Keys => "keys",
             Self::Store => "store",
             Self::Publisher => "publisher",
         }

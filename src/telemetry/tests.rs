@@ -38,6 +38,8 @@ fn everything_that_is_counted_is_shown() {
     metrics.published("labels", 6);
     metrics.token_lookups(90, 10);
     metrics.token_lookups(100, 11);
+    metrics.token_work(12, 3);
+    metrics.token_work(11, 4);
     metrics.evaluator(true);
     metrics.ticked(12);
     metrics.watermark(1_763_625_600_500);
@@ -84,6 +86,8 @@ fn everything_that_is_counted_is_shown() {
         ("gatewatch_published_events_total{topic=\"labels\"}", 6.0),
         ("gatewatch_token_cache_lookups_total{result=\"hit\"}", 100.0),
         ("gatewatch_token_cache_lookups_total{result=\"miss\"}", 11.0),
+        ("gatewatch_token_signature_checks_total", 12.0),
+        ("gatewatch_tokens_not_evaluated_total", 4.0),
         ("gatewatch_evaluator_owner", 1.0),
         ("gatewatch_evaluator_ticks_total", 12.0),
         ("gatewatch_watermark_timestamp_seconds", 1_763_625_600.5),

@@ -334,7 +334,7 @@ impl ZonePlan {
         let tokens = self.tokens.iter().map(|plan| TokenConfigurationObject {
             title: plan.title.to_owned(),
             token_sources: owned(plan.sources),
-            jwks: plan.keys.read(),
+            jwks: plan.keys.read().into(),
             clock_skew: Duration::from_secs(SKEW_SECONDS.unsigned_abs()),
             issuer: plan.issuer.map(str::to_owned),
             audience: owned(plan.audience),

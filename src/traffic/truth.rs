@@ -447,6 +447,8 @@ impl TokenCounts {
             TokenOutcome::Valid => self.valid += 1,
             TokenOutcome::Missing => self.missing += 1,
             TokenOutcome::NotCaptured => self.not_captured += 1,
+            // No traffic that is made here is a flood.
+            TokenOutcome::NotEvaluated => {}
             TokenOutcome::Invalid(reason) => {
                 bump(&mut self.reasons, reason as usize);
                 self.successful_invalid += u64::from(successful);

@@ -10,13 +10,14 @@
     reason = "a test that cannot read its cases fails"
 )]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gatewatch::enrich::token::verify;
 use gatewatch::model::TokenReason;
-use gatewatch::policy::objects::{FileText, TokenConfigurationObject, ZoneObject};
+use gatewatch::policy::objects::{FileText, JwksObject, TokenConfigurationObject, ZoneObject};
 use gatewatch::policy::tokens::{Algorithm, KeySet};
 use gatewatch::policy::{self, Policy};
 use serde_json::{Value, json};
@@ -31,10 +32,10 @@ fn compile(keys: &Value) -> Result<Policy, String> {
         token_configurations: vec![TokenConfigurationObject {
             title: "t".to_owned(),
             token_sources: vec![r#"http.request.headers["authorization"][0]"#.to_owned()],
-            jwks: FileText {
+            jwks: JwksObject::Written(FileText {
                 name: String::new(),
                 bytes: keys.to_string().into_bytes(),
-            },
+            }),
             clock_skew: Duration::from_mins(1),
             max_token_bytes: 16 * 1024,
             ..TokenConfigurationObject::default()
@@ -47,8 +48,9 @@ fn compile(keys: &Value) -> Result<Policy, String> {
     })
 }
 
-fn keys(policy: &Policy) -> &KeySet {
-    &policy.zones[0].tokens.configurations[0].keys
+fn keys(policy: &Policy) -> Arc<KeySet> {
+    let configuration = &policy.zones[0].tokens.configurations[0];
+    configuration.keys.current().unwrap()
 }
 
 fn lines(path: &str) -> Option<Vec<Value>> {
@@ -71,7 +73,7 @@ fn wycheproof() {
     for case in &cases {
         let id = case["id"].as_str().unwrap();
         let judged = compile(&case["jwks"]).and_then(|policy| {
-            verify(case["token"].as_str().unwrap_or_default(), keys(&policy))
+            verify(case["token"].as_str().unwrap_or_default(), &keys(&policy))
                 .map_err(|reason| reason.as_str().to_owned())
         });
         // An unclaimed algorithm must still not be valid.
@@ -127,7 +129,7 @@ fn rfc_examples() {
                 assert!(!verified, "{id}");
                 let policy = compile(&json!({"keys": [ed25519()]})).unwrap();
                 assert_eq!(
-                    verify(token, keys(&policy)).map_err(TokenReason::as_str),
+                    verify(token, &keys(&policy)).map_err(TokenReason::as_str),
                     Err("malformed")
                 );
             }
@@ -156,7 +158,7 @@ fn by_key(case: &Value, token: &str) -> bool {
     let Ok(policy) = compile(&set) else {
         return false;
     };
-    let named = verify(token, keys(&policy));
+    let named = verify(token, &keys(&policy));
     let (message, signature) = token.rsplit_once('.').unwrap();
     let header = message.split_once('.').unwrap().0;
     let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();

@@ -14,12 +14,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("enrich", &["model", "decode", "policy"]),
     ("window", &["model", "enrich"]),
     ("detect", &["model", "window"]),
+    ("enforce", &["model", "detect"]),
     ("posture", &["model", "policy", "detect"]),
     ("traffic", &["model", "policy"]),
     ("wire", &["model"]),
-    ("source", &["model", "clock", "telemetry", "wire"]),
+    ("source", &["model", "clock", "telemetry", "policy", "wire"]),
     ("store", &["model", "clock", "window", "wire"]),
-    ("publish", &["model", "clock", "detect", "wire"]),
+    ("publish", &["model", "clock", "detect", "enforce", "wire"]),
     (
         "pipeline",
         &[
@@ -54,6 +55,7 @@ const LAYER_1: &[&str] = &[
     "enrich",
     "window",
     "detect",
+    "enforce",
     "posture",
     "traffic",
     "model",

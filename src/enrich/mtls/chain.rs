@@ -37,6 +37,33 @@ impl Worth {
     }
 }
 
+/// Who issued a client's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Issuer {
+    /// Serial number in two's complement.
+    pub(super) serial: Vec<u8>,
+    pub(super) key_identifier: Option<Vec<u8>>,
+}
+
+impl Issuer {
+    pub(super) fn of(certificate: &Certificate) -> Self {
+        Self {
+            serial: certificate.serial.clone(),
+            key_identifier: certificate.key_identifier.clone(),
+        }
+    }
+}
+
+/// What a search found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) worth: Worth,
+    /// The direct issuer: of the best path, else one whose key has signed the certificate.
+    pub(super) issuer: Option<Issuer>,
+    /// Signatures that were checked.
+    pub(super) signatures: usize,
+}
+
 /// Certificates between the client's and the anchor (design section 12 bounds a chain at 10 with both).
 const MAX_INTERMEDIATES: usize = 8;
 
@@ -49,29 +76,37 @@ const MAX_STEPS: usize = 2_000;
 /// Comparisons of names with constraints, and look-ups of policies, that one search may cost; as in webpki and Go.
 const MAX_COMPARISONS: usize = 250_000;
 
-/// Searches the paths of `leaf` at `second`, which lies in its validity. Returns its worth and how many signatures
-/// were checked.
+/// Searches the paths of `leaf` at `second`, which lies in its validity.
 pub(super) fn worth_at(
     leaf: &Certificate,
     sent: &[Certificate],
     authority: &Authority,
     second: i64,
-) -> (Worth, usize) {
+) -> Found {
     if let Some(reason) = own_fault(leaf) {
-        return (Worth::Refused(reason), 0);
+        return Found {
+            worth: Worth::Refused(reason),
+            issuer: None,
+            signatures: 0,
+        };
     }
     let mut search = Search {
         authority,
         issuers: authority.intermediates.iter().chain(sent).collect(),
         second,
         best: Worth::Refused(MtlsReason::Untrusted),
+        direct: None,
         signatures: MAX_SIGNATURES,
         steps: MAX_STEPS,
         comparisons: MAX_COMPARISONS,
         known: Vec::new(),
     };
     search.extend(&mut vec![leaf]);
-    (search.best, MAX_SIGNATURES - search.signatures)
+    Found {
+        worth: search.best,
+        issuer: search.direct.map(Issuer::of),
+        signatures: MAX_SIGNATURES - search.signatures,
+    }
 }
 
 /// What keeps a certificate from being a client's, whoever issued it.
@@ -94,6 +129,7 @@ struct Search<'a> {
     issuers: Vec<&'a Certificate>,
     second: i64,
     best: Worth,
+    direct: Option<&'a Certificate>,
     signatures: usize,
     steps: usize,
     comparisons: usize,
@@ -113,6 +149,10 @@ impl<'a> Search<'a> {
             }
             if self.is_signed_by(head, root)? {
                 let worth = self.judge(path, root)?;
+                let direct = path.get(1).copied().unwrap_or(root);
+                if self.direct.is_none() || worth.rank() < self.best.rank() {
+                    self.direct = Some(direct);
+                }
                 self.note(worth)?;
             } else {
                 self.note(Worth::Refused(MtlsReason::BadSignature))?;
@@ -132,6 +172,9 @@ impl<'a> Search<'a> {
             if !self.is_signed_by(head, issuer)? {
                 self.note(Worth::Refused(MtlsReason::BadSignature))?;
                 continue;
+            }
+            if path.len() == 1 {
+                self.direct.get_or_insert(issuer);
             }
             self.steps = self.steps.checked_sub(1)?;
             path.push(issuer);

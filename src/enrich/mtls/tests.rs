@@ -4,16 +4,19 @@ mod files;
 mod lists;
 mod paths;
 
+use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 
 use super::super::fixtures::{NOW, bare_zone, exchange, problems, zone};
+use super::known::TYPICAL_WEIGHT;
 use super::pki::{
     Authority, DAY, authority_params, client, extension, file, params, tlv, unknown_critical, valid,
 };
 use super::*;
 use crate::model::{Captured, EventTime};
+use crate::policy::mtls::{Certificate, pem};
 use crate::policy::objects::{MtlsObject, ZoneObject};
 use MtlsOutcome::{Absent, Failed, NotCaptured, Revoked, Verified};
 use MtlsReason::{BadSignature, Expired, Malformed, NotYetValid, Untrusted, WrongUsage};
@@ -459,5 +462,5 @@ fn the_cache_judges_a_stretch_once_and_stays_within_its_bound() {
         let text = format!("MAA{number}");
         let _ = examined(&zone, Some(logged(&text)), NOW, &cache);
     }
-    assert!(cache.entries.weight() <= 4 * TYPICAL_WEIGHT);
+    assert!(cache.weight() <= 4 * TYPICAL_WEIGHT);
 }

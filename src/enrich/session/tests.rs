@@ -30,7 +30,14 @@ fn judged(zone: &Zone, fields: &[(&str, &str)], captured: Captured<'_>) -> Sessi
     exchange.request.headers.captured = captured;
     let hasher = Hasher::new(b"k");
     let mut tokens = Vec::new();
-    token::judge(zone, &exchange, &TokenCache::new(4), &hasher, &mut tokens);
+    token::judge(
+        zone,
+        &exchange,
+        &TokenCache::new(4),
+        &hasher,
+        &mut token::Budget::default(),
+        &mut tokens,
+    );
     let mut verdict = SessionVerdict {
         outcome: SessionOutcome::Present,
         identifiers: vec![9],
@@ -205,7 +212,14 @@ fn a_token_counts_at_event_time() {
         let mut exchange = exchange(&[("authorization", &value)], Captured::All);
         exchange.at = EventTime::from_seconds(NOW + offset).unwrap();
         let mut tokens = Vec::new();
-        token::judge(&zone, &exchange, &cache, &hasher, &mut tokens);
+        token::judge(
+            &zone,
+            &exchange,
+            &cache,
+            &hasher,
+            &mut token::Budget::default(),
+            &mut tokens,
+        );
         let mut verdict = SessionVerdict {
             outcome: SessionOutcome::NotConfigured,
             identifiers: Vec::new(),

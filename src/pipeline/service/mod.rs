@@ -365,6 +365,7 @@ impl Wiring {
         }
         let tokens = self.service.judge.token_counts();
         metrics.token_lookups(tokens.hits, tokens.misses);
+        metrics.token_work(tokens.signatures, tokens.not_evaluated);
     }
 
     fn follow(&mut self, event: Event) {

@@ -90,7 +90,8 @@ fn open(service: &Arc<Service>, lease: &Lease, found: Resume) -> UnboundedReceiv
         service.judge.clone(),
         &found.join,
         found.first,
-    );
+    )
+    .limited(settings.verifications);
     let partition = Partition::new(
         stream,
         &service.judge,

@@ -19,6 +19,7 @@ use x509_parser::x509::X509Version;
 
 use super::names::{Constraints, DistinguishedName, Names};
 use super::policies::Policies;
+use super::written::WrittenName;
 use crate::model::MtlsReason;
 
 /// The extensions that are processed, so that they may be critical. Distribution points say where to fetch lists, which
@@ -49,6 +50,10 @@ pub struct Certificate {
     pub issuer: DistinguishedName,
     /// Serial number in two's complement, as short as possible.
     pub serial: Vec<u8>,
+    /// Its key as its issuer names it (RFC 5280 section 4.2.1.2).
+    pub key_identifier: Option<Vec<u8>>,
+    /// Its issuer's key and serial number as it names them (RFC 5280 section 4.2.1.1).
+    pub authority: AuthorityIdentifier,
     /// Public key, DER of the `SubjectPublicKeyInfo`.
     pub public_key: Vec<u8>,
     /// First second of validity, epoch seconds.
@@ -69,6 +74,15 @@ pub struct Certificate {
     pub policies: Policies,
     /// Why it must not be used, whatever its path.
     pub fault: Option<Fault>,
+}
+
+/// What a certificate says of its issuer's certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthorityIdentifier {
+    /// Key identifier.
+    pub key: Option<Vec<u8>>,
+    /// Serial number in two's complement.
+    pub serial: Option<Vec<u8>>,
 }
 
 /// Why a certificate must not be used.
@@ -119,6 +133,8 @@ impl Certificate {
             subject: DistinguishedName::of(parsed.subject()),
             issuer: DistinguishedName::of(parsed.issuer()),
             serial: significant(parsed.raw_serial()).to_vec(),
+            key_identifier: None,
+            authority: AuthorityIdentifier::default(),
             public_key: parsed.public_key().raw.to_vec(),
             not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
@@ -136,8 +152,37 @@ impl Certificate {
             policies: Policies::default(),
             fault: None,
         };
+        certificate.read_identifiers(&parsed);
         certificate.fault = certificate.read_extensions(&parsed).err();
         Some(certificate)
+    }
+
+    /// Takes over who the keys are, which a fault elsewhere does not change.
+    fn read_identifiers(&mut self, parsed: &X509Certificate<'_>) {
+        for extension in parsed.extensions() {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(key) => {
+                    self.key_identifier = Some(key.0.to_vec());
+                }
+                ParsedExtension::AuthorityKeyIdentifier(authority) => {
+                    self.authority = AuthorityIdentifier {
+                        key: authority.key_identifier.as_ref().map(|key| key.0.to_vec()),
+                        serial: authority.authority_cert_serial.map(<[u8]>::to_vec),
+                    };
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Subject and issuer as they are written.
+    #[must_use]
+    pub fn written_names(&self) -> Option<(WrittenName, WrittenName)> {
+        let (_, parsed) = X509Certificate::from_der(&self.der).ok()?;
+        Some((
+            WrittenName::of(parsed.subject()),
+            WrittenName::of(parsed.issuer()),
+        ))
     }
 
     /// Takes over what the extensions say; `Err` = they forbid any use.

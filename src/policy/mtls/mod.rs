@@ -10,6 +10,7 @@ mod names;
 pub mod pem;
 mod policies;
 mod signature;
+mod written;
 
 use aws_lc_rs::digest;
 
@@ -18,10 +19,11 @@ use super::zones::host_matches;
 use crate::model::Problems;
 use pem::Label;
 
-pub use certificate::{Certificate, Fault, Issuing};
+pub use certificate::{AuthorityIdentifier, Certificate, Fault, Issuing};
 pub use crl::{Revocations, Span};
 pub use names::{Constraints, DistinguishedName, Names};
 pub use policies::Policies;
+pub use written::WrittenName;
 
 /// Authorities of one zone.
 #[derive(Debug, Default)]

@@ -191,14 +191,7 @@ mod tests {
         let named = |id: &str, title: &str| TokenConfiguration {
             id: id.to_owned(),
             title: title.to_owned(),
-            sources: Vec::new(),
-            keys: crate::policy::tokens::KeySet::default(),
-            clock_skew_nanos: 0,
-            issuer: None,
-            audience: Vec::new(),
-            require_exp: false,
-            max_token_bytes: 1,
-            identity: [0; 32],
+            ..TokenConfiguration::default()
         };
         Tokens {
             configurations: vec![named("id-1", "shop: eu"), named("id-2", "odd:$x")],

@@ -2,39 +2,63 @@
 //!
 //! Enters: a JWK set (RFC 7517 section 5) as it was read. Leaves: the usable keys, or every problem. Keys that are
 //! not for verifying (another type, curve, algorithm or use) are set aside without a word, as the vendor does, as
-//! long as one usable key is left; keys that are for verifying and broken are problems. Nothing is fetched.
+//! long as one usable key is left. Keys that are for verifying and broken are problems of a file that somebody wrote;
+//! in a set that an issuer serves they are left out (RFC 7517 section 5). Nothing is fetched here.
+
+mod history;
+mod jwk;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
-    ParsedPublicKey,
-};
+use aws_lc_rs::digest;
+use aws_lc_rs::signature::ParsedPublicKey;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use self::jwk::{Broken, Read};
 use super::{Algorithm, json};
-use crate::model::Problems;
+use crate::model::{EventTime, Problems, TokenReason};
 use crate::policy::objects::FileText;
 
-/// Smallest and largest RSA modulus, bits: RFC 7518 section 3.3, and what the verifier takes.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+pub use history::{Keep, KeyHistory, Retired, ServedKey, ServedKeys};
 
-/// Smallest and largest public exponent, bits.
-const RSA_EXPONENT_BITS: std::ops::RangeInclusive<usize> = 2..=33;
+/// Most keys of one (`kid`, `alg`) that are tried on a token, so that no token costs more signature checks than this.
+/// RFC 7517 section 4.5 lets equivalent keys share a `kid`; an issuer that changes a key in place has the old one retired.
+pub const MAX_CANDIDATES: usize = 4;
 
 /// The usable keys of a set. A key never serves another algorithm than its own, so a public RSA key can never be taken
 /// for an HMAC secret.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct KeySet {
-    by_id: BTreeMap<String, Vec<Key>>,
+    by_id: BTreeMap<String, Vec<Held>>,
+}
+
+/// A key and for which events it may be used.
+#[derive(Clone, Debug)]
+struct Held {
+    key: Arc<Key>,
+    /// Events before this time; `None` = all events.
+    until: Option<EventTime>,
+}
+
+impl Held {
+    fn serves(&self, at: Option<EventTime>) -> bool {
+        match (self.until, at) {
+            (None, _) => true,
+            (Some(until), Some(at)) => at < until,
+            (Some(_), None) => false,
+        }
+    }
 }
 
 /// One key and the one algorithm that it verifies.
 #[derive(Debug)]
 pub struct Key {
+    /// SHA-256 over the algorithm and the key itself: what a cached verdict is filed under.
+    identity: [u8; 32],
     algorithm: Algorithm,
     material: Material,
 }
@@ -47,10 +71,34 @@ enum Material {
 }
 
 impl Key {
+    /// `parts` are the numbers that make the key. Each goes into the identity behind its length, so that no two keys
+    /// write the same bytes.
+    fn new(algorithm: Algorithm, material: Material, parts: &[&[u8]]) -> Self {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(algorithm.as_str().as_bytes());
+        for part in parts {
+            hash.update(&(part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let mut identity = [0; 32];
+        identity.copy_from_slice(hash.finish().as_ref());
+        Self {
+            identity,
+            algorithm,
+            material,
+        }
+    }
+
     /// The algorithm that it verifies.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
+    }
+
+    /// SHA-256 over the algorithm and the key; equal for equal keys, whatever set they are in.
+    #[must_use]
+    pub fn identity(&self) -> [u8; 32] {
+        self.identity
     }
 
     /// Whether `signature` (base64url without padding) is one of `message` by this key.
@@ -67,18 +115,29 @@ impl Key {
     }
 }
 
-/// What became of one member of `keys`.
-enum Read {
-    Usable(String, Key),
-    /// Why it is not for verifying tokens.
-    SetAside(String),
+/// The keys that a token may be verified with, most recent first; at most [`MAX_CANDIDATES`].
+#[derive(Clone, Debug)]
+pub struct Candidates<'k> {
+    held: std::slice::Iter<'k, Held>,
+    algorithm: Algorithm,
+    at: Option<EventTime>,
+    left: usize,
 }
 
-/// A fact about a broken key and what to do about it.
-struct Broken(String, &'static str);
+impl<'k> Iterator for Candidates<'k> {
+    type Item = &'k Arc<Key>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let (algorithm, at) = (self.algorithm, self.at);
+        self.held
+            .find(|held| held.key.algorithm == algorithm && held.serves(at))
+            .map(|held| &held.key)
+    }
+}
 
 impl KeySet {
-    /// Reads a set; `place` names the member of the pipeline file that it comes from.
+    /// Reads a set that somebody wrote; `place` names the member of the pipeline file that it comes from.
     pub(super) fn compile(file: &FileText, place: &str, problems: &mut Problems) -> Self {
         let place = if file.name.is_empty() {
             place.to_owned()
@@ -86,22 +145,11 @@ impl KeySet {
             format!("{place} ({})", file.name)
         };
         let mut set = Self::default();
-        let keys = match json::object(&file.bytes).map(|mut members| members.remove("keys")) {
-            Ok(Some(Value::Array(keys))) => keys,
-            Ok(_) => {
-                problems.hint(
-                    place,
-                    "no member \"keys\" that is an array",
-                    "a JWK set looks like {\"keys\": [ … ]} (RFC 7517 section 5)",
-                );
-                return set;
-            }
-            Err(error) => {
-                problems.hint(
-                    place,
-                    format!("not a JWK set: {error}"),
-                    "a JWK set looks like {\"keys\": [ … ]} (RFC 7517 section 5)",
-                );
+        let keys = match members(&file.bytes) {
+            Ok(keys) => keys,
+            Err(what) => {
+                let hint = "a JWK set looks like {\"keys\": [ … ]} (RFC 7517 section 5)";
+                problems.hint(place, what, hint);
                 return set;
             }
         };
@@ -109,10 +157,13 @@ impl KeySet {
         let mut aside = Vec::new();
         for (number, key) in keys.iter().enumerate() {
             let key_place = format!("{place} keys[{number}]");
-            match read(key) {
+            match jwk::read(key) {
                 Ok(Read::Usable(id, key)) => {
                     let same = set.by_id.entry(id).or_default();
-                    if same.iter().any(|known| known.algorithm == key.algorithm) {
+                    if same
+                        .iter()
+                        .any(|known| known.key.algorithm == key.algorithm)
+                    {
                         problems.hint(
                             key_place,
                             format!(
@@ -122,7 +173,10 @@ impl KeySet {
                             "give every key of an algorithm its own kid",
                         );
                     } else {
-                        same.push(key);
+                        same.push(Held {
+                            key: Arc::new(key),
+                            until: None,
+                        });
                     }
                 }
                 Ok(Read::SetAside(why)) => aside.push(format!("keys[{number}] {why}")),
@@ -130,361 +184,75 @@ impl KeySet {
             }
         }
         if set.by_id.is_empty() && problems.0.len() == before {
-            let message = if aside.is_empty() {
-                "the set has no keys".to_owned()
-            } else {
-                format!("no key of the set can verify tokens: {}", aside.join(", "))
-            };
             problems.hint(
                 place,
-                message,
+                none_usable(&aside),
                 "keys for RS, PS, ES and HS 256 to 512 and for EdDSA (Ed25519) are usable",
             );
         }
         set
     }
 
-    /// All keys of this `kid`; `None` when there is none.
-    #[must_use]
-    pub fn get(&self, id: &str) -> Option<&[Key]> {
-        self.by_id.get(id).map(Vec::as_slice)
+    /// The keys that may verify a token with this `kid` and algorithm, seen at event time; `at` = `None` takes only keys
+    /// that are not retired.
+    ///
+    /// # Errors
+    /// [`TokenReason::UnknownKey`] or [`TokenReason::AlgorithmMismatch`].
+    pub fn find(
+        &self,
+        id: &str,
+        algorithm: Algorithm,
+        at: Option<EventTime>,
+    ) -> Result<Candidates<'_>, TokenReason> {
+        let held = self.by_id.get(id).ok_or(TokenReason::UnknownKey)?;
+        if !held.iter().any(|held| held.serves(at)) {
+            return Err(TokenReason::UnknownKey);
+        }
+        let candidates = Candidates {
+            held: held.iter(),
+            algorithm,
+            at,
+            left: MAX_CANDIDATES,
+        };
+        match candidates.clone().next() {
+            Some(_) => Ok(candidates),
+            None => Err(TokenReason::AlgorithmMismatch),
+        }
     }
 
-    /// Every key with its `kid`.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Key)> {
+    /// Every key with its `kid`, retired ones too.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Key>)> {
         self.by_id
             .iter()
-            .flat_map(|(id, keys)| keys.iter().map(move |key| (id.as_str(), key)))
+            .flat_map(|(id, keys)| keys.iter().map(move |held| (id.as_str(), &held.key)))
     }
-}
 
-fn read(value: &Value) -> Result<Read, Broken> {
-    let Value::Object(jwk) = value else {
-        return Err(Broken(
-            "not a JSON object".to_owned(),
-            "every key is an object with kty and kid",
-        ));
-    };
-    let kind = text(jwk, "kty")?.ok_or_else(|| {
-        Broken(
-            "no kty".to_owned(),
-            "kty is RSA, EC, OKP or oct (RFC 7517 section 4.1)",
-        )
-    })?;
-    if !matches!(kind, "RSA" | "EC" | "OKP" | "oct") {
-        return Ok(Read::SetAside(format!("has the unsupported type {kind:?}")));
-    }
-    let stated = match text(jwk, "alg")? {
-        Some(name) => match Algorithm::parse(name) {
-            Some(algorithm) => Some(algorithm),
-            None => {
-                return Ok(Read::SetAside(format!(
-                    "has the unsupported algorithm {name:?}"
-                )));
-            }
-        },
-        None => None,
-    };
-    if let Some(why) = other_use(jwk)? {
-        // A stated signature algorithm contradicts the use; without one the key simply serves something else.
-        return match stated {
-            None => Ok(Read::SetAside(why)),
-            Some(algorithm) => Err(Broken(
-                format!("the key {why} and states {}", algorithm.as_str()),
-                "a key that verifies tokens has use \"sig\" or none, and key_ops with \"verify\" or none",
-            )),
+    fn add(&mut self, id: &str, key: &Arc<Key>, until: Option<EventTime>) {
+        let held = Held {
+            key: Arc::clone(key),
+            until,
         };
-    }
-    let (algorithm, material) = match kind {
-        "RSA" => rsa(jwk, stated)?,
-        "oct" => secret(jwk, stated)?,
-        _ => {
-            let curve = text(jwk, "crv")?.ok_or_else(|| {
-                Broken("no crv".to_owned(), "crv is P-256, P-384, P-521 or Ed25519")
-            })?;
-            let Some(curve) = Curve::parse(kind, curve) else {
-                return Ok(Read::SetAside(format!(
-                    "has the unsupported curve {curve:?}"
-                )));
-            };
-            on_curve(jwk, curve, stated)?
-        }
-    };
-    let id = text(jwk, "kid")?
-        .filter(|id| !id.is_empty())
-        .ok_or_else(|| {
-            Broken(
-                "no kid".to_owned(),
-                "tokens name their key by kid, so every key needs one",
-            )
-        })?;
-    Ok(Read::Usable(
-        id.to_owned(),
-        Key {
-            algorithm,
-            material,
-        },
-    ))
-}
-
-/// Why `use` or `key_ops` (RFC 7517 sections 4.2 and 4.3) keep the key from verifying signatures.
-fn other_use(jwk: &Map<String, Value>) -> Result<Option<String>, Broken> {
-    if let Some(name) = text(jwk, "use")?
-        && name != "sig"
-    {
-        return Ok(Some(format!("has use {name:?}")));
-    }
-    match jwk.get("key_ops") {
-        None => Ok(None),
-        Some(Value::Array(operations)) if operations.iter().all(Value::is_string) => Ok(operations
-            .iter()
-            .all(|operation| operation != "verify")
-            .then(|| "has key_ops without \"verify\"".to_owned())),
-        Some(_) => Err(Broken(
-            "key_ops is not an array of strings".to_owned(),
-            "leave key_ops out or write [\"verify\"]",
-        )),
-    }
-}
-
-fn rsa(
-    jwk: &Map<String, Value>,
-    stated: Option<Algorithm>,
-) -> Result<(Algorithm, Material), Broken> {
-    let algorithm = match stated {
-        // The vendor's default (feature map 4.2), not RFC 7517's "any".
-        None => Algorithm::Rs256,
-        Some(
-            algorithm @ (Algorithm::Rs256
-            | Algorithm::Rs384
-            | Algorithm::Rs512
-            | Algorithm::Ps256
-            | Algorithm::Ps384
-            | Algorithm::Ps512),
-        ) => algorithm,
-        Some(other) => return Err(mismatch("RSA", other)),
-    };
-    let modulus = octets(jwk, "n")?;
-    let exponent = octets(jwk, "e")?;
-    let bits = bit_length(&modulus);
-    if !RSA_BITS.contains(&bits) {
-        return Err(Broken(
-            format!("the RSA modulus has {bits} bits"),
-            "RSA keys have 2048 to 8192 bits (RFC 7518 section 3.3)",
-        ));
-    }
-    // An exponent of 1 would make every padded message its own signature; the verifier takes up to 33 bits.
-    let plausible = RSA_EXPONENT_BITS.contains(&bit_length(&exponent))
-        && [&modulus, &exponent].iter().all(|number| {
-            number.first() != Some(&0) && number.last().is_some_and(|low| low & 1 == 1)
-        });
-    if !plausible {
-        return Err(Broken(
-            "n and e are not an RSA public key".to_owned(),
-            "n and e are odd unsigned big-endian numbers without leading zeros; e is usually AQAB",
-        ));
-    }
-    if is_roca(&modulus) {
-        return Err(Broken(
-            "the RSA key was made by a faulty generator and can be factored (ROCA, CVE-2017-15361)"
-                .to_owned(),
-            "make a new key elsewhere and revoke this one",
-        ));
-    }
-    let key = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
-    library(algorithm, key)
-}
-
-/// Whether a modulus has the shape that Infineon's library gave its keys: modulo every small prime it is a power of
-/// 65537 (Nemec et al., "The Return of Coppersmith's Attack", section 2.3). A sound key passes by chance once in 2^150.
-fn is_roca(modulus: &[u8]) -> bool {
-    const PRIMES: [u32; 38] = [
-        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
-        97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
-    ];
-    PRIMES.iter().all(|prime| {
-        let rest = modulus
-            .iter()
-            .fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
-        let mut power = 1;
-        for _ in 0..*prime {
-            if power == rest {
-                return true;
-            }
-            power = power * 65_537 % prime;
-        }
-        false
-    })
-}
-
-/// Secrets that are shorter than the hash and taken all the same, bytes. RFC 7518 section 3.2 asks for the length of the
-/// hash; issuers in the field use a generated secret of 256 bits for all three, which nobody can search, and refusing
-/// those would leave their tokens unjudged. Any other length has lost bytes on its way or was never random.
-const SHORT_SECRETS: [usize; 2] = [32, 48];
-
-fn secret(
-    jwk: &Map<String, Value>,
-    stated: Option<Algorithm>,
-) -> Result<(Algorithm, Material), Broken> {
-    let (algorithm, hash) = match stated {
-        None | Some(Algorithm::Hs256) => (Algorithm::Hs256, 32),
-        Some(Algorithm::Hs384) => (Algorithm::Hs384, 48),
-        Some(Algorithm::Hs512) => (Algorithm::Hs512, 64),
-        Some(other) => return Err(mismatch("oct", other)),
-    };
-    let secret = octets(jwk, "k")?;
-    if secret.len() < hash && !SHORT_SECRETS.contains(&secret.len()) {
-        return Err(Broken(
-            format!(
-                "the secret has {} bytes, {} needs {hash}",
-                secret.len(),
-                algorithm.as_str()
-            ),
-            "use as many random bits as the hash has (RFC 7518 section 3.2), or 256",
-        ));
-    }
-    library(algorithm, DecodingKey::from_secret(&secret))
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Curve {
-    P256,
-    P384,
-    P521,
-    Ed25519,
-}
-
-impl Curve {
-    fn parse(kind: &str, name: &str) -> Option<Self> {
-        match (kind, name) {
-            ("EC", "P-256") => Some(Self::P256),
-            ("EC", "P-384") => Some(Self::P384),
-            ("EC", "P-521") => Some(Self::P521),
-            ("OKP", "Ed25519") => Some(Self::Ed25519),
-            _ => None,
-        }
-    }
-
-    fn algorithm(self) -> Algorithm {
-        match self {
-            Self::P256 => Algorithm::Es256,
-            Self::P384 => Algorithm::Es384,
-            Self::P521 => Algorithm::Es512,
-            Self::Ed25519 => Algorithm::EdDsa,
-        }
-    }
-
-    /// Bytes of one coordinate (RFC 7518 section 6.2.1.2, RFC 8037 section 2).
-    fn coordinate(self) -> usize {
-        match self {
-            Self::P256 | Self::Ed25519 => 32,
-            Self::P384 => 48,
-            Self::P521 => 66,
+        match self.by_id.get_mut(id) {
+            Some(same) => same.push(held),
+            None => drop(self.by_id.insert(id.to_owned(), vec![held])),
         }
     }
 }
 
-fn on_curve(
-    jwk: &Map<String, Value>,
-    curve: Curve,
-    stated: Option<Algorithm>,
-) -> Result<(Algorithm, Material), Broken> {
-    let algorithm = curve.algorithm();
-    if let Some(other) = stated.filter(|stated| *stated != algorithm) {
-        return Err(mismatch("elliptic curve", other));
+/// The member `keys` of a set.
+fn members(bytes: &[u8]) -> Result<Vec<Value>, String> {
+    match json::object(bytes).map(|mut members| members.remove("keys")) {
+        Ok(Some(Value::Array(keys))) => Ok(keys),
+        Ok(_) => Err("no member \"keys\" that is an array".to_owned()),
+        Err(error) => Err(format!("not a JWK set: {error}")),
     }
-    let sized = |name| {
-        let value = octets(jwk, name)?;
-        if value.len() == curve.coordinate() {
-            Ok(value)
-        } else {
-            Err(Broken(
-                format!(
-                    "{name} has {} bytes, the curve needs {}",
-                    value.len(),
-                    curve.coordinate()
-                ),
-                "coordinates are padded to the full size of the curve (RFC 7518 section 6.2.1.2)",
-            ))
-        }
-    };
-    let mut point = Vec::new();
-    if curve == Curve::Ed25519 {
-        point.extend(sized("x")?);
+}
+
+fn none_usable(aside: &[String]) -> String {
+    if aside.is_empty() {
+        "the set has no keys".to_owned()
     } else {
-        // SEC 1 section 2.3.3: 4 announces an uncompressed point.
-        point.push(4);
-        point.extend(sized("x")?);
-        point.extend(sized("y")?);
-    }
-    let parsed = match curve {
-        Curve::P256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point),
-        Curve::P384 => ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &point),
-        Curve::P521 => ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, &point),
-        Curve::Ed25519 => ParsedPublicKey::new(&ED25519, &point),
-    }
-    .map_err(|_| {
-        Broken(
-            "the coordinates are no point of the curve".to_owned(),
-            "copy x and y from the issuer's key set again",
-        )
-    })?;
-    match curve {
-        Curve::P521 => Ok((algorithm, Material::P521(parsed))),
-        Curve::Ed25519 => library(algorithm, DecodingKey::from_ed_der(&point)),
-        Curve::P256 | Curve::P384 => library(algorithm, DecodingKey::from_ec_der(&point)),
-    }
-}
-
-fn library(algorithm: Algorithm, key: DecodingKey) -> Result<(Algorithm, Material), Broken> {
-    match algorithm.library() {
-        Some(name) => Ok((algorithm, Material::Library(Box::new(key), name))),
-        None => Err(mismatch("this", algorithm)),
-    }
-}
-
-fn mismatch(kind: &str, algorithm: Algorithm) -> Broken {
-    Broken(
-        format!("a key of type {kind} cannot verify {}", algorithm.as_str()),
-        "make kty, crv and alg agree (RFC 7518 section 6.1)",
-    )
-}
-
-/// A member that is a string when it is there.
-fn text<'a>(jwk: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Broken> {
-    match jwk.get(name) {
-        None => Ok(None),
-        Some(Value::String(value)) => Ok(Some(value)),
-        Some(_) => Err(Broken(
-            format!("{name} is not a string"),
-            "members of a key are strings (RFC 7517 section 4)",
-        )),
-    }
-}
-
-/// A member that must be there as base64url.
-fn octets(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, Broken> {
-    let value =
-        text(jwk, name)?.ok_or_else(|| Broken(format!("no {name}"), "the key is incomplete"))?;
-    // Some issuers pad although RFC 7515 section 2 forbids it; a key file is not hostile, and padding changes nothing.
-    URL_SAFE_NO_PAD
-        .decode(value.trim_end_matches('='))
-        .map_err(|_| {
-            Broken(
-                format!("{name} is not base64url"),
-                "values of keys are base64url without padding (RFC 7515 section 2)",
-            )
-        })
-}
-
-fn bit_length(number: &[u8]) -> usize {
-    match number.iter().position(|byte| *byte != 0) {
-        None => 0,
-        Some(zeros) => {
-            let rest = number.get(zeros..).unwrap_or_default();
-            let first = rest.first().map_or(0, |byte| byte.leading_zeros() as usize);
-            rest.len() * 8 - first
-        }
+        format!("no key of the set can verify tokens: {}", aside.join(", "))
     }
 }
 

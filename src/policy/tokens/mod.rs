@@ -1,23 +1,29 @@
 //! Token configurations: where tokens are found and the keys that verify them.
 //!
 //! Enters: configurations with their JWK sets already read. Leaves: parsed sources and usable keys. Judging a token
-//! is in `enrich::token`; fetching a key set by URL is not here.
+//! is in `enrich::token`; fetching a key set by URL is `source::jwks`'s.
 
 mod algorithm;
 pub mod json;
 mod keys;
+mod remote;
 mod source;
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use uuid::Uuid;
 
-use super::objects::TokenConfigurationObject;
+use super::objects::{JwksObject, TokenConfigurationObject};
 use crate::model::Problems;
 
 pub use algorithm::Algorithm;
-pub use keys::{Key, KeySet};
+pub use keys::{
+    Candidates, Keep, Key, KeyHistory, KeySet, MAX_CANDIDATES, Retired, ServedKey, ServedKeys,
+};
+pub use remote::{KeyFeed, Keys, ServedBy};
 pub use source::TokenSource;
 pub(super) use source::is_name;
 
@@ -29,7 +35,7 @@ pub struct Tokens {
 }
 
 /// One place where tokens are expected, with what makes them valid.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TokenConfiguration {
     /// Id: the configured one, else a UUIDv5 over zone and title, so that it never changes.
     pub id: String,
@@ -38,19 +44,27 @@ pub struct TokenConfiguration {
     /// Where the token may be, tried in order.
     pub sources: Vec<TokenSource>,
     /// The keys.
-    pub keys: KeySet,
-    /// Tolerance for `exp` and `nbf`, nanoseconds.
+    pub keys: Keys,
+    /// Tolerance for `exp`, `nbf`, `iat` and the age, nanoseconds.
     pub clock_skew_nanos: i64,
     /// Expected `iss`.
     pub issuer: Option<String>,
     /// Accepted `aud` values; empty = not checked.
     pub audience: Vec<String>,
+    /// Accepted `typ` header values in their short form and lower case; empty = not checked.
+    pub types: Vec<String>,
     /// Whether a token without `exp` is refused.
     pub require_exp: bool,
+    /// Whether a token without `iat` is refused.
+    pub require_iat: bool,
+    /// Whether an `iat` after event time is refused.
+    pub refuse_future_iat: bool,
+    /// Longest time from `iat` to the event, nanoseconds.
+    pub max_age_nanos: Option<i64>,
     /// Longest token that is looked at, bytes.
     pub max_token_bytes: usize,
-    /// SHA-256 over everything that decides what a token is worth regardless of the time, key set included. A cached
-    /// verdict is filed under it, so a changed key set never meets a verdict of the old one.
+    /// SHA-256 over everything but the keys that decides what a token is worth regardless of the time. A cached verdict is
+    /// filed under it, and within under the key that it was reached with.
     pub identity: [u8; 32],
 }
 
@@ -145,37 +159,80 @@ impl TokenConfiguration {
             let name = format!("gatewatch:{zone}\ntoken_configuration\n{}", object.title);
             Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string()
         });
-        Self {
-            identity: identity(zone, &id, object),
+        let keys = match &object.jwks {
+            JwksObject::Written(file) => {
+                let set = KeySet::compile(file, &format!("{place}.jwks"), problems);
+                Keys::Written(Arc::new(set))
+            }
+            JwksObject::Served(settings) => Keys::Served(ServedBy::new(settings.clone())),
+        };
+        let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        let mut configuration = Self {
+            identity: [0; 32],
             id,
             title: object.title.clone(),
             sources,
-            keys: KeySet::compile(&object.jwks, &format!("{place}.jwks"), problems),
-            clock_skew_nanos: i64::try_from(object.clock_skew.as_nanos()).unwrap_or(i64::MAX),
+            keys,
+            clock_skew_nanos: nanos(object.clock_skew),
             issuer: object.issuer.clone(),
             audience: object.audience.clone(),
+            types: object.types.iter().map(|name| short_type(name)).collect(),
             require_exp: object.require_exp,
+            require_iat: object.require_iat || object.max_age.is_some(),
+            // Without it a token could choose its own age by an `iat` that lies ahead.
+            refuse_future_iat: object.refuse_future_iat.unwrap_or(object.max_age.is_some()),
+            max_age_nanos: object.max_age.map(nanos),
             max_token_bytes: object.max_token_bytes,
-        }
+        };
+        configuration.identity = identity(zone, &configuration);
+        configuration
+    }
+
+    /// Whether `iat` decides anything, and so must be a number where it is there.
+    #[must_use]
+    pub fn reads_iat(&self) -> bool {
+        self.require_iat || self.refuse_future_iat
+    }
+}
+
+/// A `typ` in its short form: media types have no case, and `application/` is left out (RFC 7515 section 4.1.9).
+#[must_use]
+pub fn short_type(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    match lower.strip_prefix("application/") {
+        Some(short) if !short.contains('/') => short.to_owned(),
+        _ => lower,
     }
 }
 
 /// Every part is preceded by its length, so that no two configurations write the same bytes.
-fn identity(zone: &str, id: &str, object: &TokenConfigurationObject) -> [u8; 32] {
+fn identity(zone: &str, configuration: &TokenConfiguration) -> [u8; 32] {
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut part = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     };
     part(zone.as_bytes());
-    part(id.as_bytes());
-    part(&object.jwks.bytes);
-    part(&(object.max_token_bytes as u64).to_be_bytes());
-    part(&[u8::from(object.require_exp)]);
-    part(&[u8::from(object.issuer.is_some())]);
-    part(object.issuer.as_deref().unwrap_or_default().as_bytes());
-    for audience in &object.audience {
-        part(audience.as_bytes());
+    part(configuration.id.as_bytes());
+    part(&(configuration.max_token_bytes as u64).to_be_bytes());
+    part(&[
+        u8::from(configuration.require_exp),
+        u8::from(configuration.require_iat),
+        u8::from(configuration.reads_iat()),
+        u8::from(configuration.issuer.is_some()),
+    ]);
+    part(
+        configuration
+            .issuer
+            .as_deref()
+            .unwrap_or_default()
+            .as_bytes(),
+    );
+    for names in [&configuration.types, &configuration.audience] {
+        part(&(names.len() as u64).to_be_bytes());
+        for name in names {
+            part(name.as_bytes());
+        }
     }
     let mut identity = [0; 32];
     identity.copy_from_slice(hash.finish().as_ref());
@@ -184,8 +241,6 @@ fn identity(zone: &str, id: &str, object: &TokenConfigurationObject) -> [u8; 32]
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
 
     use super::*;
@@ -197,10 +252,10 @@ mod tests {
             id: id.map(str::to_owned),
             title: title.to_owned(),
             token_sources: sources.iter().map(|source| (*source).to_owned()).collect(),
-            jwks: FileText {
+            jwks: JwksObject::Written(FileText {
                 name: "k.json".to_owned(),
                 bytes: json!({ "keys": [key] }).to_string().into_bytes(),
-            },
+            }),
             clock_skew: Duration::from_mins(1),
             max_token_bytes: 100,
             ..TokenConfigurationObject::default()
@@ -267,13 +322,13 @@ mod tests {
             (
                 object(None, "b", &[SOURCE, "x", SOURCE]),
                 vec![
-                    "token_sources[1]: \"x\" reads neither a header nor a cookie",
+                    "token_sources[1]: \"x\" reads no header, cookie or query argument",
                     "token_sources[2]: the same source twice",
                 ],
             ),
             (
                 TokenConfigurationObject {
-                    jwks: FileText::default(),
+                    jwks: JwksObject::default(),
                     ..object(None, "b", &[SOURCE])
                 },
                 vec!["jwks: not a JWK set: EOF while parsing a value at line 1 column 0"],
@@ -293,6 +348,38 @@ mod tests {
     }
 
     #[test]
+    fn a_maximum_age_needs_an_iat_that_is_not_ahead() {
+        let compiled = |max_age, refuse_future_iat| {
+            let object = TokenConfigurationObject {
+                refuse_future_iat,
+                max_age,
+                ..object(None, "t", &[SOURCE])
+            };
+            let configuration = compile(&[object]).0.configurations.remove(0);
+            let (require, refuse) = (configuration.require_iat, configuration.refuse_future_iat);
+            (require, refuse, configuration.reads_iat())
+        };
+        let hour = Some(Duration::from_hours(1));
+        assert_eq!(compiled(None, None), (false, false, false));
+        assert_eq!(compiled(None, Some(true)), (false, true, true));
+        assert_eq!(compiled(hour, None), (true, true, true));
+        assert_eq!(compiled(hour, Some(false)), (true, false, true));
+    }
+
+    #[test]
+    fn types_have_a_short_form() {
+        for (name, short) in [
+            ("at+jwt", "at+jwt"),
+            ("application/at+JWT", "at+jwt"),
+            ("APPLICATION/JWT", "jwt"),
+            ("application/a/b", "application/a/b"),
+            ("text/plain", "text/plain"),
+        ] {
+            assert_eq!(short_type(name), short);
+        }
+    }
+
+    #[test]
     fn the_identity_changes_with_what_decides() {
         let base = || object(Some("i"), "t", &[SOURCE]);
         let same = compile(&[TokenConfigurationObject {
@@ -303,13 +390,22 @@ mod tests {
         let identity = |object| compile(&[object]).0.configurations.remove(0).identity;
         let mut seen = std::collections::HashSet::new();
         assert_eq!(same.0.configurations[0].identity, identity(base()));
-        let mut keys = base();
-        keys.jwks.bytes.push(b' ');
         for object in [
             base(),
-            keys,
             TokenConfigurationObject {
                 require_exp: true,
+                ..base()
+            },
+            TokenConfigurationObject {
+                require_iat: true,
+                ..base()
+            },
+            TokenConfigurationObject {
+                refuse_future_iat: Some(true),
+                ..base()
+            },
+            TokenConfigurationObject {
+                types: vec!["a".to_owned()],
                 ..base()
             },
             TokenConfigurationObject {

@@ -1,7 +1,9 @@
-//! Where a token is looked for: `http.request.headers["name"][i]` or `http.request.cookies["name"][i]`.
+//! Where a token is looked for: `http.request.headers["name"][i]`, `http.request.cookies["name"][i]` or
+//! `http.request.uri.args["name"][i]`.
 //!
-//! Enters: the expression as configured. Leaves: the carrier, or what is wrong. These two forms are all that the
-//! vendor's `token_sources` allow; the full expression language is not here.
+//! Enters: the expression as configured. Leaves: the carrier, or what is wrong. The first two forms are all that the
+//! vendor's `token_sources` allow; the third is for APIs that take a token in the query (RFC 6750 section 2.3 says why they
+//! should not). The full expression language is not here.
 
 /// One place of a request that may carry a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +22,18 @@ pub enum TokenSource {
         /// Which of them, from 0, in log order.
         index: usize,
     },
+    /// The `index`th argument of this name in the query; the name has case.
+    Argument {
+        /// Name, decoded.
+        name: String,
+        /// Which of them, from 0, in log order.
+        index: usize,
+    },
 }
 
 /// What a good source looks like.
-pub(super) const HINT: &str =
-    "write http.request.headers[\"authorization\"][0] or http.request.cookies[\"name\"][0]";
+pub(super) const HINT: &str = "write http.request.headers[\"authorization\"][0], http.request.cookies[\"name\"][0] or \
+                               http.request.uri.args[\"name\"][0]";
 
 /// Longest number of digits in an index; more values than that never fit in an event.
 const MAX_INDEX_DIGITS: usize = 5;
@@ -36,12 +45,29 @@ impl TokenSource {
     /// What is wrong, as a lower-case fact.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let (header, rest) = if let Some(rest) = text.strip_prefix("http.request.headers") {
-            (true, rest)
+        let make: fn(&str, usize) -> Self;
+        let rest = if let Some(rest) = text.strip_prefix("http.request.headers") {
+            make = |name, index| Self::Header {
+                name: name.to_ascii_lowercase(),
+                index,
+            };
+            rest
         } else if let Some(rest) = text.strip_prefix("http.request.cookies") {
-            (false, rest)
+            make = |name, index| Self::Cookie {
+                name: name.to_owned(),
+                index,
+            };
+            rest
+        } else if let Some(rest) = text.strip_prefix("http.request.uri.args") {
+            make = |name, index| Self::Argument {
+                name: name.to_owned(),
+                index,
+            };
+            rest
         } else {
-            return Err(format!("{text:?} reads neither a header nor a cookie"));
+            return Err(format!(
+                "{text:?} reads no header, cookie or query argument"
+            ));
         };
         let (name, rest) = bracketed(rest).ok_or("no name in brackets")?;
         let (index, rest) = bracketed(rest).ok_or("no index in brackets after the name")?;
@@ -54,7 +80,7 @@ impl TokenSource {
             .ok_or("the name is not in double quotes")?;
         if !is_name(name) {
             return Err(format!(
-                "{name:?} is not the name of a header field or cookie"
+                "{name:?} is not the name of a header field, cookie or argument"
             ));
         }
         if index.is_empty()
@@ -64,21 +90,16 @@ impl TokenSource {
             return Err(format!("{index:?} is not an index"));
         }
         let index = index.parse().map_err(|_| "the index is too large")?;
-        Ok(if header {
-            let name = name.to_ascii_lowercase();
-            Self::Header { name, index }
-        } else {
-            let name = name.to_owned();
-            Self::Cookie { name, index }
-        })
+        Ok(make(name, index))
     }
 
-    /// The header field that carries it.
+    /// The header field that carries it, if one does; the query is part of every request's target.
     #[must_use]
-    pub fn carrier(&self) -> &str {
+    pub fn carrier(&self) -> Option<&str> {
         match self {
-            Self::Header { name, .. } => name,
-            Self::Cookie { .. } => "cookie",
+            Self::Header { name, .. } => Some(name),
+            Self::Cookie { .. } => Some("cookie"),
+            Self::Argument { .. } => None,
         }
     }
 }
@@ -102,7 +123,7 @@ mod tests {
     use super::TokenSource;
 
     #[test]
-    fn parses_the_two_forms() {
+    fn parses_the_three_forms() {
         let header = |name: &str, index| TokenSource::Header {
             name: name.to_owned(),
             index,
@@ -132,7 +153,15 @@ mod tests {
             ("http.request.headers[authorization][0]", None),
             (r#"http.request.headers[""][0]"#, None),
             (r#"http.request.headers["a b"][0]"#, None),
-            (r#"http.request.uri.args["t"][0]"#, None),
+            (
+                r#"http.request.uri.args["Access_token"][1]"#,
+                Some(TokenSource::Argument {
+                    name: "Access_token".to_owned(),
+                    index: 1,
+                }),
+            ),
+            (r#"http.request.uri.args["t"]"#, None),
+            (r#"http.request.uri.query["t"][0]"#, None),
             (r#"http.request.headersx["t"][0]"#, None),
             ("", None),
         ] {

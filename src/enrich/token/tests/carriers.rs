@@ -126,6 +126,7 @@ fn the_first_source_with_something_in_it_decides() {
             &exchange,
             &TokenCache::new(1),
             &Hasher::new(b"k"),
+            &mut Budget::default(),
             &mut out,
         );
         assert_eq!(out.len(), 1);
@@ -146,10 +147,108 @@ fn every_configuration_judges_for_itself() {
     let exchange = exchange(&[("authorization", &value)], Captured::All);
     let mut out = vec![judge_at(&zone, "x", 0)];
     let cache = TokenCache::new(16);
-    judge(&zone, &exchange, &cache, &Hasher::new(b"k"), &mut out);
+    judge(
+        &zone,
+        &exchange,
+        &cache,
+        &Hasher::new(b"k"),
+        &mut Budget::default(),
+        &mut out,
+    );
     let outcomes: Vec<_> = out.iter().map(|verdict| verdict.outcome).collect();
     assert_eq!(outcomes, [invalid(UnknownKey), VALID]);
     assert_eq!(out[0].hash, out[1].hash);
     assert_eq!(out[1].claims.as_ref().unwrap()["sub"], "u");
     assert_eq!(best(&out), Some(VALID));
+}
+
+#[test]
+fn the_query_carries_a_token_only_where_it_is_a_source() {
+    let hs = signer("HS256");
+    let token = hs.token(&json!({}));
+    let escaped = token.replace('.', "%2E");
+    let mut object = configuration("all", &all_keys());
+    object.token_sources = vec![
+        r#"http.request.headers["authorization"][0]"#.to_owned(),
+        r#"http.request.uri.args["access_token"][0]"#.to_owned(),
+    ];
+    let zone = zone_of(vec![object]);
+    let closed = everything();
+    let (missing, unknown) = (TokenOutcome::Missing, TokenOutcome::NotCaptured);
+    for (query, header, captured, expected) in [
+        (format!("access_token={token}"), "", Captured::All, VALID),
+        (
+            format!("a=1&access_token={token}&b"),
+            "",
+            Captured::All,
+            VALID,
+        ),
+        (
+            format!("access%5Ftoken={escaped}"),
+            "",
+            Captured::All,
+            VALID,
+        ),
+        (
+            format!("access_token=Bearer%20{escaped}"),
+            "",
+            Captured::All,
+            VALID,
+        ),
+        (format!("ACCESS_TOKEN={token}"), "", Captured::All, missing),
+        (
+            format!("access_token=&access_token={token}"),
+            "",
+            Captured::All,
+            missing,
+        ),
+        (
+            format!("access_token={token}&access_token=x"),
+            "",
+            Captured::All,
+            VALID,
+        ),
+        (format!("xaccess_token={token}"), "", Captured::All, missing),
+        (
+            "access_token=%FF.a.b".to_owned(),
+            "",
+            Captured::All,
+            invalid(Malformed),
+        ),
+        (String::new(), "", Captured::All, missing),
+        // The header comes first, and whether it was captured still counts.
+        (
+            format!("access_token={token}"),
+            "x.y.z",
+            Captured::All,
+            invalid(Malformed),
+        ),
+        (
+            format!("access_token={token}"),
+            "",
+            Captured::Nothing,
+            VALID,
+        ),
+        (String::new(), "", Captured::Nothing, unknown),
+    ] {
+        let fields = [("authorization", header)];
+        let fields = if header.is_empty() {
+            &fields[1..]
+        } else {
+            &fields
+        };
+        let mut exchange = exchange(fields, captured);
+        exchange.request.query = Some(query.as_str().into());
+        let (cache, mut out) = (TokenCache::new(1), vec![]);
+        let (hasher, mut budget) = (Hasher::new(b"k"), Budget::default());
+        judge(&zone, &exchange, &cache, &hasher, &mut budget, &mut out);
+        assert_eq!(out[0].outcome, expected, "{query}");
+        if header.is_empty() {
+            judge(&closed, &exchange, &cache, &hasher, &mut budget, &mut out);
+            assert!(matches!(
+                out[0].outcome,
+                TokenOutcome::Missing | TokenOutcome::NotCaptured
+            ));
+        }
+    }
 }
