@@ -8,7 +8,7 @@ use gatewatch::model::{
     Captured, Client, ClientCertificate, EventTime, Exchange, Headers, Request, Response,
 };
 use gatewatch::policy::objects::{
-    FileText, MtlsObject, OperationObject, SchemaObject, SessionIdentifierKind,
+    FileText, JwksObject, MtlsObject, OperationObject, SchemaObject, SessionIdentifierKind,
     SessionIdentifierObject, TokenConfigurationObject, ZoneObject,
 };
 use gatewatch::policy::{Policy, compile};
@@ -40,7 +40,7 @@ pub fn tokens(title: &str, keys: &[u8]) -> TokenConfigurationObject {
             "http.request.headers[\"authorization\"][0]".to_owned(),
             "http.request.cookies[\"sid\"][0]".to_owned(),
         ],
-        jwks: file("keys.json", keys),
+        jwks: JwksObject::Written(file("keys.json", keys)),
         max_token_bytes: 16 << 10,
         ..TokenConfigurationObject::default()
     }

@@ -382,7 +382,7 @@ fn first_bytes(path: &[u8], at: usize) -> u128 {
 /// How many bytes stand in front of the first slash (Mycroft's test for a zero byte).
 fn slash(word: u128) -> Option<usize> {
     const ONES: u128 = u128::MAX / 0xFF;
-    let zero_at_slash = word ^ (ONES * b'/' as u128);
+    let zero_at_slash = word ^ (ONES * u128::from(b'/'));
     let found = zero_at_slash.wrapping_sub(ONES) & !zero_at_slash & (ONES << 7);
     (found != 0).then_some(found.trailing_zeros() as usize / 8)
 }

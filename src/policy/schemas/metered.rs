@@ -48,7 +48,7 @@ impl Allowance {
         self.left.get() == 0
     }
 
-    fn take(&self, steps: usize) {
+    pub(super) fn take(&self, steps: usize) {
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
         self.left.set(self.left.get().saturating_sub(steps));
     }
@@ -110,7 +110,12 @@ impl<'a> MeteredNode<'a> {
         }
     }
 
-    fn is_spent(&self) -> bool {
+    /// Charges so many steps for each byte of a text.
+    pub(super) fn charge_text(&self, steps: usize) {
+        self.take(steps * self.text().map_or(0, str::len));
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
         self.allowance.is_some_and(Allowance::is_spent)
     }
 }
@@ -381,7 +386,9 @@ impl Hash for Distinct<'_> {
             Value::Array(items) => {
                 state.write_u8(3);
                 state.write_usize(items.len());
-                items.iter().for_each(|item| Distinct(item).hash(state));
+                for item in items {
+                    Distinct(item).hash(state);
+                }
             }
             Value::Object(members) => {
                 state.write_u8(4);

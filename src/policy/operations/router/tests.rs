@@ -1,5 +1,7 @@
 //! The router against the plain reading of templates, and the bound of its work.
 
+use std::fmt::Write as _;
+
 use super::{Router, Template};
 use crate::policy::operations::Segment;
 
@@ -84,7 +86,7 @@ fn finds_what_the_plain_reading_finds_most_specific_first() {
     for round in 0..400 {
         // Small sets are one bucket, large ones trees with buckets below.
         let size = 1 + numbers.below(if round % 2 == 0 { 12 } else { 200 });
-        let vocabulary = &words[..1 + numbers.below(words.len())];
+        let vocabulary = &words[..=numbers.below(words.len())];
         let texts: Vec<String> = (0..size)
             .map(|_| {
                 let mut text = String::new();
@@ -98,7 +100,7 @@ fn finds_what_the_plain_reading_finds_most_specific_first() {
                     for part in numbers.one(&segments).split_inclusive("{}") {
                         if let Some(literal) = part.strip_suffix("{}") {
                             variable += 1;
-                            text.push_str(&format!("{literal}{{v{variable}}}"));
+                            let _ = write!(text, "{literal}{{v{variable}}}");
                         } else {
                             text.push_str(part);
                         }
