@@ -1,7 +1,9 @@
 //! `gatewatch blocklist`: show the block list, propose an entry, withdraw one.
 //!
-//! The list has one writer, the evaluator of a running pipeline. So this command reads what is published, and otherwise
-//! proposes and waits for the outcome.
+//! The list has one writer: the evaluator of a service, or the process that has the store of an embedded pipeline. So this
+//! command reads what is published, and otherwise proposes and waits for the outcome. Where the list lives is in `home.rs`.
+
+mod home;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,25 +13,21 @@ use aws_lc_rs::rand;
 use clap::{Args as ClapArgs, Subcommand};
 use comfy_table::Table;
 
+use self::home::Home;
 use super::BadConfiguration;
-use crate::clock::{self, Stopwatch};
+use crate::clock;
 use crate::config::{Settings, Unusable, parse_duration};
 use crate::model::{BlockEntry, BlockKey, BlockKind, EventTime, Problem, Proposal, Wish};
-use crate::pipeline::evaluator::Plan;
-use crate::publish::blocklist::{self as wire, Answer, Entry};
-use crate::publish::kafka::{Log, Outbox, Read, read_compacted};
-use crate::publish::{BLOCK_LIST, PROPOSALS};
-
-/// How long one look for the outcome takes.
-const LOOK: Duration = Duration::from_millis(250);
+use crate::publish::blocklist::{self as wire, Answer};
 
 /// Show the block list, add an entry, withdraw one
 ///
-/// Entries are written by the evaluator of a running pipeline (`gatewatch run`); adding and withdrawing propose to it and
-/// wait for its answer. With `blocklist.enforce = false` entries are marked as simulated and nothing is refused.
+/// Entries are written by the running pipeline (`gatewatch run`); adding and withdrawing propose to it and wait for its
+/// answer. A pipeline with a local store may also stand still: then the command applies its proposal itself. With
+/// `blocklist.enforce = false` entries are marked as simulated and nothing is refused.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Pipeline file (TOML) that publishes to Kafka
+    /// Pipeline file (TOML)
     pub pipeline: PathBuf,
     #[command(subcommand)]
     action: Action,
@@ -80,7 +78,7 @@ struct Sent {
     /// Why, one sentence
     #[arg(long)]
     reason: String,
-    /// How long to wait for the evaluator
+    /// How long to wait for the running pipeline
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     wait: Duration,
 }
@@ -101,7 +99,7 @@ fn kind(text: &str) -> Result<BlockKind, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// A bad pipeline file or one without a block list, Kafka that does not answer, an evaluator that refuses or is not there.
+/// A bad pipeline file, a store or Kafka that does not answer, an evaluator that refuses or is not there.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let settings = super::load(&args.pipeline)?;
     let unusable = |place: &str, message: String, hint: &str| {
@@ -117,16 +115,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             )],
         })
     };
-    let Some(plan) = Plan::of(&settings) else {
-        return Err(unusable(
-            "publish.kind",
-            "an embedded pipeline has no block list in this version".to_owned(),
-            "the block list is a Kafka topic: kind = \"kafka\", with a store of kind \"clickhouse\"",
-        )
-        .into());
-    };
+    let home = Home::of(&settings)?;
     let (named, sent, lasts) = match &args.action {
-        Action::Show { json } => return show(&plan, *json),
+        Action::Show { json } => return show(&home, *json),
         Action::Add {
             entity,
             lasts,
@@ -162,13 +153,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         reason: sent.reason.clone(),
         wish,
     };
-    let Some(answer) = propose(&plan, &proposal, sent.wait)? else {
-        bail!(
-            "no evaluator answered within {:?}; the proposal stands in {} and is applied when one runs\n  hint: is `gatewatch run` running for this pipeline?",
-            sent.wait,
-            plan.cluster.topic(PROPOSALS)
-        );
-    };
+    let answer = home.propose(&proposal, sent.wait)?;
     super::print(&told(&answer)?)?;
     Ok(())
 }
@@ -194,39 +179,6 @@ fn key(settings: &Settings, named: &Named) -> Result<BlockKey, (&'static str, St
         let message = format!("{:?} is not {form}", named.entity);
         ("--entity", message)
     })
-}
-
-/// Sends a proposal and waits for its outcome; `None` = there was none in time.
-fn propose(plan: &Plan, proposal: &Proposal, wait: Duration) -> anyhow::Result<Option<Answer>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let watch = Stopwatch::start();
-    // The end of the log before the proposal is written: its outcome stands behind it.
-    let mut log = Log::tail(&plan.cluster, PROPOSALS)?;
-    let outbox = Outbox::open(&plan.cluster)?;
-    let message = wire::proposal(&plan.pipeline, proposal);
-    runtime.block_on(async {
-        let left = wait.saturating_sub(watch.elapsed()).max(LOOK);
-        match tokio::time::timeout(left, outbox.write(&[message])).await {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => bail!(
-                "Kafka at {} did not take the proposal within {wait:?}",
-                plan.cluster.brokers
-            ),
-        }
-    })?;
-    while watch.elapsed() < wait {
-        if let Read::Record(record) = log.next(LOOK)? {
-            let value = record.value.unwrap_or_default();
-            if let Ok(Entry::Outcome(answer)) = wire::parse(&plan.pipeline, &value)
-                && answer.proposal == proposal.id
-            {
-                return Ok(Some(answer));
-            }
-        }
-    }
-    Ok(None)
 }
 
 /// An outcome in words; refusals are errors.
@@ -260,21 +212,8 @@ fn told(answer: &Answer) -> anyhow::Result<String> {
     })
 }
 
-fn show(plan: &Plan, json: bool) -> anyhow::Result<()> {
-    let held = read_compacted(&plan.cluster, BLOCK_LIST)?;
-    let now = clock::now_millis();
-    let mut entries = Vec::new();
-    for (key, record) in &held {
-        match wire::read_entry(&plan.pipeline, key, record) {
-            // An entry is over when its time is, also while no evaluator runs to say so.
-            Ok(Some(entry)) if entry.expires_at > now => entries.push(entry),
-            Ok(_) => {}
-            Err(problem) => eprintln!(
-                "warning: the entry {} is not readable: {problem}",
-                escaped(key)
-            ),
-        }
-    }
+fn show(home: &Home<'_>, json: bool) -> anyhow::Result<()> {
+    let entries = home.entries(clock::now_millis())?;
     if json {
         let array: Vec<_> = entries.iter().map(wire::entry).collect();
         super::print(&format!("{:#}\n", serde_json::Value::Array(array)))?;

@@ -10,7 +10,7 @@ mod zones;
 
 pub(crate) use reader::parse_duration;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -222,6 +222,8 @@ pub struct BlockListSettings {
     pub allow: Vec<Network>,
     /// Most entries.
     pub max: usize,
+    /// Rules and thresholds that only log: their entries are simulated whatever `enforce` says.
+    pub log_only: BTreeSet<String>,
 }
 
 /// A pipeline file that cannot be used.

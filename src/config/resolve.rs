@@ -1,5 +1,6 @@
 //! What a pipeline file says → what the program needs. Defaults and ranges live here.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +98,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         );
     }
     privacy.finish();
-    let (block_list, warnings) = read_blocklist(&root.section("blocklist"), &publish);
+    let block_list = read_blocklist(&root.section("blocklist"));
     let zones = read_zones(root, folder, &tokens.defaults(&store));
     root.finish();
     Draft {
@@ -117,7 +118,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         detect,
         block_list,
         hash_key,
-        warnings,
+        warnings: Vec::new(),
     }
 }
 
@@ -237,11 +238,8 @@ fn read_key(section: &Section<'_>, secret: &Secret, folder: &Path) -> Option<Vec
     }
 }
 
-/// `[blocklist]`. An embedded pipeline publishes no list in this version, which is said once.
-fn read_blocklist(
-    section: &Section<'_>,
-    publish: &PublishSettings,
-) -> (BlockListSettings, Vec<Problem>) {
+/// `[blocklist]`.
+fn read_blocklist(section: &Section<'_>) -> BlockListSettings {
     let enforce = section.boolean("enforce", false);
     let allow = section.strings("allow", false).into_iter().enumerate();
     let allow = allow
@@ -259,18 +257,10 @@ fn read_blocklist(
         .collect();
     let max = usize::try_from(section.integer("max", 100_000)).unwrap_or(usize::MAX);
     section.finish();
-    let idle = section.written() && matches!(publish, PublishSettings::File(_));
-    let warning = idle.then(|| Problem {
-        place: format!("[{}]", section.place),
-        message:
-            "has no effect in this version: only pipelines that publish to Kafka have a block list"
-                .to_owned(),
-        hint: None,
-    });
-    let settings = BlockListSettings {
+    BlockListSettings {
         enforce,
         allow,
         max,
-    };
-    (settings, warning.into_iter().collect())
+        log_only: BTreeSet::new(),
+    }
 }

@@ -6,9 +6,10 @@
 //!
 //! - A listed entity stays listed until the later of the two expiries; evidence adds up.
 //! - The allow list wins over everything, also over entries that were listed before it was written.
-//! - `enforce` holds for the list as a whole: every entry is simulated, or none is.
+//! - An entry is simulated unless `enforce` is on and the rule that it stands for may block. A rule that may block takes
+//!   an entry over from one that only logs, never the other way round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{BlockEntry, BlockKey, Network, Proposal, Wish};
 
@@ -26,6 +27,19 @@ pub struct Rules {
     pub allow: Vec<Network>,
     /// Most entries.
     pub max: usize,
+    /// Rules whose entries are simulated whatever `enforce` says.
+    pub log_only: BTreeSet<String>,
+}
+
+impl Rules {
+    /// Whether an entry that stands for this rule only shows what would be refused.
+    fn simulates(&self, rule: Option<&String>) -> bool {
+        !self.enforce || self.logs(rule)
+    }
+
+    fn logs(&self, rule: Option<&String>) -> bool {
+        rule.is_some_and(|rule| self.log_only.contains(rule))
+    }
 }
 
 /// What became of a proposal.
@@ -152,13 +166,17 @@ impl BlockList {
         let known = self.entries.get(key).filter(|entry| entry.expires_at > now);
         let (outcome, entry) = if let Some(known) = known {
             let mut entry = known.clone();
-            if *expires_at > known.expires_at {
+            let (logged, logs) = (
+                self.rules.logs(known.rule.as_ref()),
+                self.rules.logs(rule.as_ref()),
+            );
+            if (logged && !logs) || (logged == logs && *expires_at > known.expires_at) {
                 entry.expires_at = *expires_at;
                 entry.reason.clone_from(&proposal.reason);
                 entry.rule.clone_from(rule);
             }
             add(&mut entry, evidence, samples);
-            entry.simulated = !self.rules.enforce;
+            entry.simulated = self.rules.simulates(entry.rule.as_ref());
             if entry == *known {
                 return refuse(Outcome::Unchanged);
             }
@@ -170,7 +188,7 @@ impl BlockList {
             }
             let mut entry = BlockEntry {
                 key: key.clone(),
-                simulated: !self.rules.enforce,
+                simulated: self.rules.simulates(rule.as_ref()),
                 reason: proposal.reason.clone(),
                 rule: rule.clone(),
                 evidence: BTreeMap::new(),
@@ -204,8 +222,8 @@ impl BlockList {
         ended.map(|(key, _)| Edit::Ended(key)).collect()
     }
 
-    /// Brings entries of an earlier configuration in line with this one: what is allowed now ends, and enforcement
-    /// holds for all or none.
+    /// Brings entries of an earlier configuration in line with this one: what is allowed now ends, and what may be
+    /// enforced now is.
     pub fn reconcile(&mut self, now: i64) -> Vec<Edit> {
         let allow = std::mem::take(&mut self.rules.allow);
         let ended = self
@@ -214,8 +232,8 @@ impl BlockList {
             .map(|(key, _)| Edit::Ended(key));
         let mut edits: Vec<_> = ended.collect();
         self.rules.allow = allow;
-        let simulated = !self.rules.enforce;
         for entry in self.entries.values_mut() {
+            let simulated = self.rules.simulates(entry.rule.as_ref());
             if entry.simulated != simulated {
                 entry.simulated = simulated;
                 entry.revision += 1;
@@ -305,6 +323,7 @@ mod tests {
             enforce: true,
             allow: vec![Network::parse("192.0.2.0/24").unwrap()],
             max,
+            log_only: BTreeSet::new(),
         }
     }
 
@@ -435,6 +454,7 @@ mod tests {
                 enforce: false,
                 allow: Vec::new(),
                 max: 9,
+                log_only: BTreeSet::new(),
             },
             [],
         );
@@ -454,6 +474,54 @@ mod tests {
             (false, 2, 7)
         );
         assert_eq!(after.reconcile(3), []);
+    }
+
+    #[test]
+    fn what_only_logs_never_stands_for_an_enforced_entry() {
+        let rules = Rules {
+            log_only: BTreeSet::from(["log".to_owned()]),
+            ..rules(9)
+        };
+        let by = |name: &str, until: i64| {
+            let mut proposal = block("1.1.1.1", until, 1);
+            if let Wish::Block { rule, .. } = &mut proposal.wish {
+                *rule = Some(name.to_owned());
+            }
+            proposal
+        };
+        let mut list = BlockList::new(rules.clone(), []);
+        let mut state = |proposal: &Proposal| {
+            list.apply(proposal, 0, 1);
+            let entry = list.entries().next().unwrap();
+            let rule = entry.rule.clone().unwrap();
+            (
+                rule,
+                entry.simulated,
+                entry.expires_at,
+                entry.evidence["requests"],
+            )
+        };
+        for (proposal, rule, simulated, until, count) in [
+            (by("log", 90), "log", true, 90, 1),
+            (by("log", 95), "log", true, 95, 2),
+            // It is enforced for as long as the rule that may block says, not longer.
+            (by("block", 50), "block", false, 50, 3),
+            (by("log", 99), "block", false, 50, 4),
+            (by("block", 60), "block", false, 60, 5),
+        ] {
+            let expected = (rule.to_owned(), simulated, until, count);
+            assert_eq!(state(&proposal), expected, "{proposal:?}");
+        }
+        // The rule is given the right to block, and loses it again.
+        let mut list = BlockList::new(rules.clone(), []);
+        list.apply(&by("log", 90), 0, 1);
+        let entries: Vec<_> = list.entries().cloned().collect();
+        let mut blocks = BlockList::new(self::rules(9), entries);
+        assert_eq!(blocks.reconcile(2).len(), 1);
+        assert!(blocks.entries().all(|entry| !entry.simulated));
+        let mut logs = BlockList::new(rules, blocks.entries().cloned());
+        assert_eq!(logs.reconcile(3).len(), 1);
+        assert!(logs.entries().all(|entry| entry.simulated));
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! One flush: sum → decide → publish → store. The manifest comes last, so all of it counts or none of it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::detections;
+use super::listing::Listing;
 use super::partition::Flush;
 use super::run::Fault;
 use crate::clock::{self, Stopwatch};
 use crate::config::{DetectSettings, Settings};
 use crate::detect::{self, Change, Evaluator};
 use crate::model::EventTime;
-use crate::publish::events;
 use crate::publish::file::TopicFiles;
+use crate::publish::{BLOCK_LIST, events};
 use crate::source::file::Fingerprint;
 use crate::store::local::{Checkpoint, Commit, LocalStore, Range};
 use crate::telemetry::{Metrics, Stage};
@@ -20,12 +22,19 @@ use crate::window::{self, Resolution};
 /// Flushes between two looks at whether files should be merged.
 const COMPACT_EVERY: u64 = 16;
 
+/// How long a command that sees to the block list may have the store before a run gives up.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the store is tried meanwhile.
+const TRY_EVERY: Duration = Duration::from_millis(50);
+
 /// Stores flushes and publishes what they change.
 pub struct Committer {
     pipeline: String,
     store: LocalStore,
     topics: TopicFiles,
     evaluator: Evaluator,
+    listing: Listing,
+    folder: PathBuf,
     every: i64,
     lateness: i64,
     flushes: u64,
@@ -54,26 +63,54 @@ struct Stored<'s> {
     outgrown: Option<String>,
 }
 
+/// Opens store and topics for the one process that has them.
+pub(super) fn open_edges(
+    settings: &Settings,
+    folder: &Path,
+    topics: &Path,
+) -> Result<(LocalStore, TopicFiles), Fault> {
+    let mut store = LocalStore::open(folder, &settings.name)?;
+    let committed = (store.manifest().generation > 0).then(|| store.manifest().topics.clone());
+    let topics = TopicFiles::open(topics, &settings.name, committed.as_ref())?;
+    if committed.is_none() {
+        // A new store beside topics of an earlier one: their history counts as published from here on.
+        store.commit(Commit {
+            sums: &[],
+            checkpoint: None,
+            outgrown: None,
+            topics: topics.lengths(),
+            detections: None,
+            journal: None,
+            stored_at: clock::now_millis(),
+        })?;
+    }
+    Ok((store, topics))
+}
+
+async fn wait_for_edges(
+    settings: &Settings,
+    folder: &Path,
+    topics: &Path,
+) -> Result<(LocalStore, TopicFiles), Fault> {
+    let watch = Stopwatch::start();
+    loop {
+        match open_edges(settings, folder, topics) {
+            Err(fault) if fault.is_locked() && watch.elapsed() < PATIENCE => {
+                tokio::time::sleep(TRY_EVERY).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 impl Committer {
     /// Opens store and topics, and reads what detection needs to go on.
     ///
     /// # Errors
     /// The store or the topic files cannot be used.
     pub async fn open(settings: &Settings, folder: &Path, topics: &Path) -> Result<Self, Fault> {
-        let mut store = LocalStore::open(folder, &settings.name)?;
-        let committed = (store.manifest().generation > 0).then(|| store.manifest().topics.clone());
-        let topics = TopicFiles::open(topics, &settings.name, committed.as_ref())?;
-        if committed.is_none() {
-            // A new store beside topics of an earlier one: their history counts as published from here on.
-            store.commit(Commit {
-                sums: &[],
-                checkpoint: None,
-                outgrown: None,
-                topics: topics.lengths(),
-                detections: None,
-                stored_at: clock::now_millis(),
-            })?;
-        }
+        let (store, topics) = wait_for_edges(settings, folder, topics).await?;
+        let listing = Listing::open(settings, &store, clock::now_millis())?;
         let state = match store.detections()? {
             Some(bytes) => detections::decode(&bytes).map_err(Fault::Detections)?,
             None => detect::State::default(),
@@ -111,6 +148,8 @@ impl Committer {
             store,
             topics,
             evaluator,
+            listing,
+            folder: folder.to_owned(),
             every: millis(every),
             lateness: millis(lateness),
             flushes: 0,
@@ -191,6 +230,7 @@ impl Committer {
                 .extend(event.to_line().into_bytes());
             self.published(event.topic);
         }
+        self.listing.tend(&self.folder, clock::now_millis())?;
         let stored = Stored {
             sums: &sums,
             checkpoint,
@@ -217,11 +257,24 @@ impl Committer {
         }
     }
 
+    /// Applies what others want of the block list, and ends what is over. To be called a few times a second.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn tend(&mut self) -> Result<(), Fault> {
+        if self.listing.tend(&self.folder, clock::now_millis())? {
+            self.store(Stored::default(), &[], BTreeMap::new(), false)
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Judges the ticks that a finite input still owes, then its newest minute.
     ///
     /// # Errors
     /// The disk refuses.
     pub async fn finish(&mut self, clock: Option<i64>) -> Result<(), Fault> {
+        self.tend().await?;
         let tick = self.evaluator.state().tick;
         let mut changes = clock
             .map(|clock| self.evaluator.advance(clock))
@@ -257,6 +310,7 @@ impl Committer {
         for (topic, lines) in &lines {
             self.topics.append(topic, lines)?;
         }
+        let journal = self.listing.write(&mut self.topics)?;
         self.metrics.took(Stage::Publish, watch.elapsed());
         let detections = if decided {
             Some(detections::encode(self.evaluator.state()).map_err(Fault::Detections)?)
@@ -271,9 +325,15 @@ impl Committer {
             outgrown: stored.outgrown,
             topics: self.topics.lengths(),
             detections,
+            journal,
             stored_at: clock::now_millis(),
         })?;
         self.metrics.took(Stage::Commit, watch.elapsed());
+        let listed = self.listing.committed().changes;
+        if listed > 0 {
+            *self.published.entry(BLOCK_LIST).or_default() += listed;
+            self.metrics.published(BLOCK_LIST, listed);
+        }
         self.flushes += 1;
         if self.flushes.is_multiple_of(COMPACT_EVERY) {
             self.store.compact(clock::now_millis()).await?;

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::commit::{Committer, Identity};
 use super::partition::{Flush, Partition};
-use super::run::{Fault, Progress, Summary, spawn};
+use super::run::{Fault, Progress, Summary, TEND_EVERY, spawn};
 use super::stream::Stream;
 use crate::clock::Stopwatch;
 use crate::config::{HttpSource, Settings};
@@ -70,19 +70,23 @@ pub(super) async fn run_embedded(
         name: SOURCE.to_owned(),
         outgrown: None,
     };
-    let store = async |flush| committer.flush(&identity, flush).await;
+    let store = async |flush| match flush {
+        Some(flush) => committer.flush(&identity, flush).await,
+        None => committer.tend().await,
+    };
     run(source, judge, store, stop, telemetry, progress).await
 }
 
 /// Runs an HTTP source until `stop` is set, then stores what was begun. `store` returns when a flush is durable; it
-/// repeats by itself what may be repeated, and while it does, senders wait and then are told to come again.
+/// repeats by itself what may be repeated, and while it does, senders wait and then are told to come again. Without a flush it
+/// is called to say that time has passed.
 ///
 /// # Errors
 /// The port cannot be had, or a fault of `store`: nothing of its flush is answered.
 pub async fn run(
     (settings, source): (&Settings, &HttpSource),
     judge: &Judge,
-    store: impl AsyncFnMut(Flush) -> Result<(), Fault>,
+    store: impl AsyncFnMut(Option<Flush>) -> Result<(), Fault>,
     stop: &Arc<AtomicBool>,
     telemetry: &Telemetry,
     progress: &mut dyn FnMut(Progress),
@@ -96,7 +100,7 @@ async fn take(
     (server, batches): (Server, Receiver<Batch>),
     settings: &Settings,
     judge: &Judge,
-    mut store: impl AsyncFnMut(Flush) -> Result<(), Fault>,
+    mut store: impl AsyncFnMut(Option<Flush>) -> Result<(), Fault>,
     stop: &Arc<AtomicBool>,
     telemetry: &Telemetry,
     progress: &mut dyn FnMut(Progress),
@@ -138,12 +142,22 @@ async fn take(
     let mut summary = Summary::default();
     let mut read = 0;
     let outcome = async {
-        while let Some(message) = messages.recv().await {
+        loop {
+            let message = tokio::select! {
+                message = messages.recv() => message,
+                () = sleep(TEND_EVERY) => {
+                    store(None).await?;
+                    continue;
+                }
+            };
+            let Some(message) = message else {
+                return Err(Fault::Stage("judging"));
+            };
             match message {
                 Message::Group(group) => {
                     if let Some(flush) = group.flush {
                         summary.add(&flush);
-                        store(*flush).await?;
+                        store(Some(*flush)).await?;
                     }
                     for (reply, receipt) in group.answers {
                         read += receipt.bytes;
@@ -164,7 +178,6 @@ async fn take(
                 Message::Failed(fault) => return Err(fault),
             }
         }
-        Err(Fault::Stage("judging"))
     }
     .await;
     // After a fault nobody judges any more: whoever still waits hears that its batch was not stored.

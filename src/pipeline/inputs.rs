@@ -4,16 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::commit::Committer;
 use super::run::Fault;
 use crate::config::FileSource;
 use crate::source::file::Input;
 
-/// How often a followed path is looked at until it appears.
-const POLL: Duration = Duration::from_millis(200);
 /// Shortest key that is believed to be whole; the keys made here have 64 characters.
 const MIN_KEY: usize = 16;
 
@@ -25,29 +21,16 @@ pub(super) fn name_of(path: Option<&Path>) -> String {
     )
 }
 
-/// Opens an input. A followed one may appear later, and must be long enough to be told from others.
-/// `None` = told to stop meanwhile.
-pub(super) fn open(
-    path: Option<&Path>,
-    follow: bool,
-    stop: &AtomicBool,
-) -> Result<Option<Input>, Fault> {
-    loop {
-        match Input::open(path) {
-            Ok(input) if follow && !input.recognisable() => {}
-            Ok(input) => return Ok(Some(input)),
-            Err(error) if follow && error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => {
-                return Err(Fault::Source {
-                    name: name_of(path),
-                    source,
-                });
-            }
-        }
-        if stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        std::thread::sleep(POLL);
+/// Opens an input; `None` = a followed one is not there yet, or too short to be told from others.
+pub(super) fn open(path: Option<&Path>, follow: bool) -> Result<Option<Input>, Fault> {
+    match Input::open(path) {
+        Ok(input) if follow && !input.recognisable() => Ok(None),
+        Ok(input) => Ok(Some(input)),
+        Err(error) if follow && error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Fault::Source {
+            name: name_of(path),
+            source,
+        }),
     }
 }
 

@@ -9,12 +9,14 @@ pub mod evaluator;
 pub mod http;
 mod inputs;
 mod judging;
+mod listing;
 pub mod partition;
 pub mod run;
 pub mod service;
 pub mod stream;
 
 pub use commit::Committer;
+pub use listing::Desk;
 pub use partition::{Flush, Partition};
 pub use run::{Fault, Progress, Summary, run};
 pub use stream::{Sink, Stream};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
@@ -34,6 +34,8 @@ use crate::wire::http::BindError;
 const CHUNKS_AHEAD: usize = 4;
 /// Flushes between judging and storing, besides the one being filled and the one being stored.
 const FLUSHES_AHEAD: usize = 1;
+/// How often a pipeline without flushes sees to its block list, and looks for an input that is not there yet.
+pub(super) const TEND_EVERY: Duration = Duration::from_millis(200);
 /// How often a key set is looked for that was never had.
 const LOOK: Duration = Duration::from_millis(20);
 /// Stack of the reading and judging threads, bytes: JSON of 64 levels in builds without optimisation needs more than
@@ -63,6 +65,11 @@ pub enum Fault {
     /// The state of labels and insights cannot be read or written.
     #[error("the state of labels and insights is not readable: {0}")]
     Detections(serde_json::Error),
+    /// The journal of the block list is not ours.
+    #[error(
+        "the journal of the block list is not readable: {0}\n  hint: a newer gatewatch may have written it, or somebody by hand; restore the store"
+    )]
+    BlockList(String),
     /// The key of the hashes cannot be read or written.
     #[error(
         "{path}: {source}\n  hint: the key keeps hashes comparable between runs; restore it, or start a new store"
@@ -85,6 +92,16 @@ pub enum Fault {
     /// A thread ended without a word.
     #[error("the {0} stage stopped unexpectedly")]
     Stage(&'static str),
+}
+
+impl Fault {
+    /// Whether another process has the store or the topics.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(StoreError::Locked(_)) | Self::Topics(TopicError::Locked(_))
+        )
+    }
 }
 
 fn hint_of(error: &io::Error) -> &'static str {
@@ -289,7 +306,7 @@ impl Run<'_> {
     async fn read_all(&mut self) -> Result<bool, Fault> {
         if self.file.follow {
             for path in inputs::rotated_away(self.file, &self.committer) {
-                let Some(input) = inputs::open(Some(&path), false, self.stop)? else {
+                let Some(input) = self.open(Some(&path), false).await? else {
                     return Ok(false);
                 };
                 if matches!(
@@ -303,7 +320,7 @@ impl Run<'_> {
         let path = self.file.path.as_deref();
         let follow = self.file.follow;
         loop {
-            let Some(input) = inputs::open(path, follow, self.stop)? else {
+            let Some(input) = self.open(path, follow).await? else {
                 return Ok(false);
             };
             match self.read(input, &inputs::name_of(path), follow).await? {
@@ -314,6 +331,20 @@ impl Run<'_> {
                 Ended::Rotated => {}
                 Ended::Stopped => return Ok(false),
             }
+        }
+    }
+
+    /// Opens an input. A followed one may appear later; `None` = told to stop meanwhile.
+    async fn open(&mut self, path: Option<&Path>, follow: bool) -> Result<Option<Input>, Fault> {
+        loop {
+            if let Some(input) = inputs::open(path, follow)? {
+                return Ok(Some(input));
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            self.committer.tend().await?;
+            tokio::time::sleep(TEND_EVERY).await;
         }
     }
 
@@ -394,7 +425,17 @@ impl Run<'_> {
     ) -> Result<Ended, Fault> {
         // The label of a file's only partition; its path would be a label that grows with every rotation.
         let topic = Arc::from("file");
-        while let Some(message) = flushes.recv().await {
+        loop {
+            let message = tokio::select! {
+                message = flushes.recv() => message,
+                () = tokio::time::sleep(TEND_EVERY) => {
+                    self.committer.tend().await?;
+                    continue;
+                }
+            };
+            let Some(message) = message else {
+                return Err(Fault::Stage("judging"));
+            };
             match message {
                 Message::Flush(flush, read) => {
                     self.summary.add(&flush);
@@ -418,7 +459,6 @@ impl Run<'_> {
                 Message::Failed(fault) => return Err(fault),
             }
         }
-        Err(Fault::Stage("judging"))
     }
 }
 

@@ -30,6 +30,8 @@
 //! was written (`added`, `extended`, `withdrawn`, `expired`, `configuration`), header `gatewatch-proposal` for which
 //! proposal. Pipelines may share the topic: the `source` of the event, `/gatewatch/<pipeline>`, says whose entry it is.
 
+pub mod lines;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -256,6 +258,17 @@ pub enum Cause {
     Configuration,
 }
 
+impl Cause {
+    /// The name in headers and attributes.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Configuration => "configuration",
+        }
+    }
+}
+
 /// The record of a change that follows from a proposal.
 #[must_use]
 pub fn decided(pipeline: &str, proposal: &str, outcome: Outcome, edit: &Edit) -> Message {
@@ -267,11 +280,7 @@ pub fn decided(pipeline: &str, proposal: &str, outcome: Outcome, edit: &Edit) ->
 /// The record of a change that follows from time or configuration.
 #[must_use]
 pub fn caused(pipeline: &str, cause: Cause, edit: &Edit) -> Message {
-    let outcome = match cause {
-        Cause::Expired => "expired",
-        Cause::Configuration => "configuration",
-    };
-    record(pipeline, edit, outcome)
+    record(pipeline, edit, cause.as_str())
 }
 
 fn record(pipeline: &str, edit: &Edit, outcome: &str) -> Message {

@@ -10,6 +10,15 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+/// The topics that are files.
+const TOPICS: [&str; 5] = [
+    super::LABELS,
+    super::INSIGHTS,
+    super::BLOCK_LIST,
+    super::PROPOSALS,
+    super::DEAD_LETTER,
+];
+
 /// A topic file that cannot be used.
 #[derive(Debug, Error)]
 pub enum TopicError {
@@ -79,7 +88,7 @@ impl TopicFiles {
             files: BTreeMap::new(),
             _lock: lock,
         };
-        for topic in [super::LABELS, super::INSIGHTS, super::DEAD_LETTER] {
+        for topic in TOPICS {
             let path = topics.path(topic);
             let file = OpenOptions::new()
                 .create(true)
@@ -114,7 +123,7 @@ impl TopicFiles {
     /// Path of a topic's file.
     #[must_use]
     pub fn path(&self, topic: &str) -> PathBuf {
-        self.folder.join(format!("gatewatch.{topic}.ndjson"))
+        path(&self.folder, topic)
     }
 
     /// Appends whole lines to a topic and waits until they are on disk.
@@ -143,6 +152,12 @@ impl TopicFiles {
             .map(|(topic, (_, length))| (topic.clone(), *length))
             .collect()
     }
+}
+
+/// Path of a topic's file in the folder of the topics.
+#[must_use]
+pub fn path(folder: &Path, topic: &str) -> PathBuf {
+    folder.join(format!("gatewatch.{topic}.ndjson"))
 }
 
 /// Takes the folder for one process of one pipeline: the lock file holds the pipeline's name.

@@ -5,6 +5,8 @@
 //! state before the flush or the state after it. Readers need no lock.
 
 mod compact;
+pub mod inbox;
+mod journal;
 mod manifest;
 mod parquet;
 mod read;
@@ -16,7 +18,8 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use thiserror::Error;
 
-pub use manifest::{Checkpoint, Manifest};
+pub use journal::{Journal, committed as committed_journal};
+pub use manifest::{Checkpoint, Manifest, topic_length};
 use manifest::{FileEntry, MANIFEST};
 pub use read::Reader;
 
@@ -108,6 +111,8 @@ pub struct Commit<'a> {
     pub topics: BTreeMap<String, u64>,
     /// State of all labels and insights, when it changed.
     pub detections: Option<Vec<u8>>,
+    /// What the block list's journal becomes.
+    pub journal: Option<Journal>,
     /// Wall time of arrival, milliseconds.
     pub stored_at: i64,
 }
@@ -147,6 +152,7 @@ impl LocalStore {
             _lock: lock,
         };
         store.delete_strays()?;
+        store.cut_journal()?;
         Ok(store)
     }
 
@@ -201,16 +207,16 @@ impl LocalStore {
             next.checkpoints.remove(&outgrown);
         }
         next.topics = commit.topics;
-        let replaced = match commit.detections {
-            Some(state) => {
-                let name = format!("detections-{}.json", next.take_number());
-                let path = self.folder.join(&name);
-                manifest::write_synced(&path, &state)
-                    .map_err(|error| StoreError::io(&path, error))?;
-                next.detections.replace(name)
-            }
-            None => None,
-        };
+        let mut replaced = Vec::new();
+        if let Some(state) = commit.detections {
+            let name = format!("detections-{}.json", next.take_number());
+            let path = self.folder.join(&name);
+            manifest::write_synced(&path, &state).map_err(|error| StoreError::io(&path, error))?;
+            replaced.extend(next.detections.replace(name));
+        }
+        if let Some(journal) = commit.journal {
+            replaced.extend(journal.write(&self.folder, &mut next)?);
+        }
         self.publish(next, replaced.into_iter())
     }
 
@@ -345,6 +351,7 @@ impl LocalStore {
                 let name = name.display().to_string();
                 let ours = name.ends_with(".parquet")
                     || name.starts_with("detections-")
+                    || name.starts_with(journal::PREFIX)
                     || name == format!("{MANIFEST}.new");
                 if ours && !self.manifest.names(&name) {
                     std::fs::remove_file(&path).map_err(|error| StoreError::io(&path, error))?;

@@ -1,6 +1,7 @@
 //! Whether the process can do its work now. Its parts say what they wait for; the server shows it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A part of the process that may have to wait for something.
@@ -36,6 +37,24 @@ impl Part {
 #[derive(Clone, Debug)]
 pub struct Health(Arc<Mutex<BTreeMap<Part, String>>>);
 
+/// Something that takes too long, for as long as this lives.
+#[derive(Debug)]
+pub struct Delay {
+    health: Health,
+    part: Part,
+    delays: Arc<AtomicUsize>,
+}
+
+impl Drop for Delay {
+    fn drop(&mut self) {
+        self.health.with(|waiting| {
+            if self.delays.fetch_sub(1, Ordering::Relaxed) == 1 {
+                waiting.remove(&self.part);
+            }
+        });
+    }
+}
+
 impl Default for Health {
     fn default() -> Self {
         Self::new()
@@ -60,6 +79,21 @@ impl Health {
         self.with(|waiting| waiting.insert(part, reason.into()));
     }
 
+    /// Says that a part takes too long, until the answer is dropped; `delays` counts those of this part, and it works
+    /// again when none is left.
+    #[must_use]
+    pub fn delay(&self, part: Part, reason: &str, delays: &Arc<AtomicUsize>) -> Delay {
+        self.with(|waiting| {
+            delays.fetch_add(1, Ordering::Relaxed);
+            waiting.insert(part, reason.to_owned());
+        });
+        Delay {
+            health: self.clone(),
+            part,
+            delays: Arc::clone(delays),
+        }
+    }
+
     /// What is not ready, and why; empty = ready.
     #[must_use]
     pub fn reasons(&self) -> BTreeMap<Part, String> {
@@ -69,5 +103,24 @@ impl Health {
     /// A panic elsewhere leaves the map whole, so it is still the truth.
     fn with<T>(&self, then: impl FnOnce(&mut BTreeMap<Part, String>) -> T) -> T {
         then(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_works_again_when_its_last_delay_has_ended() {
+        let health = Health::new();
+        health.ready(Part::Pipeline);
+        let delays = Arc::default();
+        let one = health.delay(Part::Store, "slow", &delays);
+        let two = health.delay(Part::Store, "slow", &delays);
+        drop(one);
+        let expected = BTreeMap::from([(Part::Store, "slow".to_owned())]);
+        assert_eq!(health.reasons(), expected);
+        drop(two);
+        assert!(health.reasons().is_empty());
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod block_list;
 mod command;
 mod conformance_certificates;
 mod conformance_schema;

@@ -10,7 +10,8 @@ use std::path::Path;
 
 use gatewatch::detect::blocklist::{BlockList, Edit, Rules};
 use gatewatch::model::{BlockKey, BlockKind, Network, Proposal, Wish};
-use gatewatch::publish::blocklist;
+use gatewatch::publish::blocklist::lines::{Why, change};
+use gatewatch::publish::blocklist::{self, Cause};
 use gatewatch::publish::kafka::Message;
 use gatewatch::traffic::Scenario;
 use jsonschema::{Draft, Registry, Validator};
@@ -22,7 +23,11 @@ use crate::command::{pipeline, succeeds, topic};
 const BASE: &str = "gatewatch:/schemas";
 
 /// Every file of the folder.
-const SCHEMAS: [(&str, &str); 6] = [
+const SCHEMAS: [(&str, &str); 7] = [
+    (
+        "block_end",
+        include_str!("../../src/publish/schemas/block_end.json"),
+    ),
     (
         "block_entry",
         include_str!("../../src/publish/schemas/block_entry.json"),
@@ -50,8 +55,11 @@ const SCHEMAS: [(&str, &str); 6] = [
 ];
 
 /// Members that may be missing.
-const OPTIONAL: [(&str, &str); 6] = [
+const OPTIONAL: [(&str, &str); 9] = [
+    ("block_end", "proposal"),
     ("block_entry", "rule"),
+    ("block_entry", "outcome"),
+    ("block_entry", "proposal"),
     ("dead_letter", "bytes_base64"),
     ("proposal", "rule"),
     ("proposal", "evidence"),
@@ -169,7 +177,12 @@ fn kind(event: &Value) -> String {
     if event["type"].is_string() {
         let kept = event["data"]["bytes_base64"].is_string();
         let bytes = if kept { " with bytes" } else { "" };
-        return format!("{}{bytes}", word("type"));
+        let why = match (&event["outcome"], &event["proposal"]) {
+            (Value::Null, _) => "",
+            (_, Value::Null) => " with outcome",
+            _ => " with outcome and proposal",
+        };
+        return format!("{}{bytes}{why}", word("type"));
     }
     format!("{} {}", word("kind"), word("outcome"))
         .trim_end()
@@ -359,6 +372,7 @@ fn the_block_list_is_what_its_schemas_say_for_every_outcome() {
         enforce: false,
         allow,
         max: BlockKind::ALL.len(),
+        log_only: BTreeSet::new(),
     };
     let mut list = BlockList::new(rules, []);
     let withdraw = |entity: &str| Proposal {
@@ -392,16 +406,26 @@ fn the_block_list_is_what_its_schemas_say_for_every_outcome() {
             Some(edit @ Edit::Listed(_)) => {
                 let entry = blocklist::decided("shop", &proposal.id, decision.outcome, edit);
                 events.push(("block_entry", value(&entry)));
+                let why = Why::Proposed(proposal, decision.outcome);
+                let line = change("shop", edit, why, sequence, now);
+                events.push(("block_entry", line.value));
             }
             Some(edit @ Edit::Ended(_)) => {
                 let end = blocklist::decided("shop", &proposal.id, decision.outcome, edit);
                 assert_eq!(end.value, None, "an entry ends by a record without value");
+                let why = Why::Proposed(proposal, decision.outcome);
+                let line = change("shop", edit, why, sequence, now);
+                events.push(("block_end", line.value));
             }
             None => {}
         }
     }
     let known = "/$defs/outcome/properties/outcome/enum";
     assert_eq!(outcomes, listed(&schema("proposal"), known));
+    for edit in list.expire(later) {
+        let line = change("shop", &edit, Why::Caused(Cause::Expired), 99, later);
+        events.push(("block_end", line.value));
+    }
     let kinds = events
         .iter()
         .filter(|(name, _)| *name == "block_entry")
@@ -409,5 +433,6 @@ fn the_block_list_is_what_its_schemas_say_for_every_outcome() {
     let kinds: BTreeSet<String> = kinds.collect();
     assert_eq!(kinds.len(), BlockKind::ALL.len());
     let kinds = hold(&events);
-    assert_eq!(kinds.len(), outcomes.len() + 3, "{kinds:?}");
+    // Outcomes, block and withdraw, an entry with and without what only files have, an end with and without a proposal.
+    assert_eq!(kinds.len(), outcomes.len() + 6, "{kinds:?}");
 }

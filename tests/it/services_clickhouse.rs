@@ -98,6 +98,15 @@ pub async fn fault(settings: &Settings, wish: &str) {
     );
 }
 
+/// Takes the faults on this text back.
+pub async fn mend(settings: &Settings, text: &str) {
+    let mut url = reqwest::Url::parse(&settings.url).unwrap();
+    url.set_path("/fault");
+    url.query_pairs_mut().clear().append_pair("match", text);
+    let answer = reqwest::Client::new().delete(url).send().await.unwrap();
+    assert!(answer.status().is_success());
+}
+
 /// Whether every fault on this text has struck as often as it was asked for.
 pub async fn all_struck(settings: &Settings, text: &str) -> bool {
     let url = format!("{}/fault", settings.url.trim_end_matches('/'));

@@ -222,9 +222,9 @@ class Faults:
         with self.lock:
             self.active.append(fault)
 
-    def clear(self):
+    def clear(self, match=None):
         with self.lock:
-            self.active.clear()
+            self.active = [f for f in self.active if match is not None and f.get("match") != match]
 
     def pick(self, sql, kinds):
         with self.lock:
@@ -429,7 +429,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             except (ValueError, AttributeError) as error:
                 return self.send(400, f"{error}\n".encode(), {})
         elif self.command == "DELETE":
-            faults.clear()
+            members = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+            faults.clear(members.get("match", [None])[0])
         self.send(200, json.dumps(faults.shown()).encode() + b"\n", {"Content-Type": "application/json"})
 
     def send(self, status, body, headers):

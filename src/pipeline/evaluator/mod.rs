@@ -34,6 +34,7 @@ pub use self::sums::Sums;
 
 use self::member::Member;
 use self::term::{Desk, Ended, Term};
+use super::listing::rules;
 use crate::clock::Stopwatch;
 use crate::config::{KafkaPublish, PublishSettings, Settings, SourceKind};
 use crate::detect::{Limits, blocklist};
@@ -107,11 +108,7 @@ impl Plan {
                 excluded_methods: detect.excluded_methods.clone(),
                 min_successful: detect.min_successful,
             },
-            rules: blocklist::Rules {
-                enforce: settings.block_list.enforce,
-                allow: settings.block_list.allow.clone(),
-                max: settings.block_list.max,
-            },
+            rules: rules(settings),
             overlap: millis(store.deadline + Duration::from_mins(1)),
             future: millis(settings.future),
             replica_lag: if store.replicated {

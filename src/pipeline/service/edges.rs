@@ -1,6 +1,6 @@
 //! What a flush is written to, and how: rows, publications, ledger. Every source of the service ends here.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use crate::window;
 const MOST_MINUTES: usize = 4_096;
 /// How often a flush that is still being written is held against what ClickHouse remembers.
 const RECHECK: Duration = Duration::from_secs(30);
+/// How long a flush may be written before the process says that it cannot work now.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the stop flag is looked at while a server is waited for.
 const TICK: Duration = Duration::from_millis(100);
 /// Longest pause between two tries to reach a server at start.
@@ -38,6 +40,8 @@ pub(super) struct Edges {
     pub(super) summary: Mutex<Summary>,
     /// Repeated requests to the store that the metrics know of.
     retries_told: AtomicU64,
+    /// Flushes that wait for the store, and for the topics, for longer than [`PATIENCE`].
+    late: [Arc<AtomicUsize>; 2],
 }
 
 impl Edges {
@@ -70,6 +74,7 @@ impl Edges {
             telemetry: telemetry.clone(),
             summary: Mutex::default(),
             retries_told: AtomicU64::new(0),
+            late: Default::default(),
         }))
     }
 
@@ -111,8 +116,9 @@ impl Edges {
 
         let watch = Stopwatch::start();
         let stored_at = clock::now_millis();
+        let written = self.store.write(&range, &sums, stored_at);
         let blocks = tokio::select! {
-            written = self.store.write(&range, &sums, stored_at) => written?,
+            written = self.told(Part::Store, written) => written?,
             outlived = self.outlives(&range, begun_at) => return Err(outlived),
         };
         metrics.took(Stage::Insert, watch.elapsed());
@@ -123,7 +129,8 @@ impl Edges {
         let letters: Vec<Message> = letters
             .map(|letter| Message::dead_letter(&self.settings.name, letter))
             .collect();
-        self.outbox.write(&letters).await?;
+        self.told(Part::Publisher, self.outbox.write(&letters))
+            .await?;
         metrics.published(publish::DEAD_LETTER, letters.len() as u64);
         metrics.took(Stage::Publish, watch.elapsed());
 
@@ -143,7 +150,7 @@ impl Edges {
             // Right before the row is written, however long the rest took: the evaluator looks for what arrived lately.
             stored_at: clock::now_millis(),
         };
-        self.store.record(&row).await?;
+        self.told(Part::Store, self.store.record(&row)).await?;
         self.tell_retries();
         metrics.flushed(&numbers);
         metrics.rows(sums.iter().map(|rows| rows.num_rows() as u64).sum());
@@ -161,6 +168,23 @@ impl Edges {
 }
 
 impl Edges {
+    /// Waits for a server, and tells probes while it keeps us waiting.
+    async fn told<T>(&self, part: Part, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
+            return done;
+        }
+        let [store, publisher] = &self.late;
+        let late = if part == Part::Store {
+            store
+        } else {
+            publisher
+        };
+        let reason = "does not take what is ready; trying again";
+        let _delay = self.telemetry.health.delay(part, reason, late);
+        work.await
+    }
+
     /// Whether a flush that was begun at some time can still be repeated: a repeated insert is recognised only while its
     /// token is remembered, and beyond half of that nobody can tell what was written, so nobody guesses.
     pub(super) async fn within_deduplication(

@@ -41,6 +41,9 @@ pub(in crate::pipeline) async fn run_http(
     let topic = name()?;
     let mut first = 0;
     let keep = async |flush| {
+        let Some(flush) = flush else {
+            return Ok(());
+        };
         let range = FlushRange {
             topic: topic.clone(),
             partition: 0,

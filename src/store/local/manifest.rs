@@ -31,6 +31,17 @@ pub struct Manifest {
     /// Length of each topic file, bytes.
     pub topics: BTreeMap<String, u64>,
     pub(super) detections: Option<String>,
+    /// The journal of the block list; stores of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) journal: Option<JournalFile>,
+}
+
+/// A file of lines of which the first `length` bytes count.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JournalFile {
+    pub(super) name: String,
+    pub(super) length: u64,
 }
 
 /// One Parquet file.
@@ -83,6 +94,7 @@ impl Manifest {
             checkpoints: BTreeMap::new(),
             topics: BTreeMap::new(),
             detections: None,
+            journal: None,
         }
     }
 
@@ -133,7 +145,9 @@ impl Manifest {
     }
 
     pub(super) fn names(&self, name: &str) -> bool {
-        self.detections.as_deref() == Some(name) || self.files.iter().any(|file| file.name == name)
+        self.detections.as_deref() == Some(name)
+            || self.journal.as_ref().is_some_and(|file| file.name == name)
+            || self.files.iter().any(|file| file.name == name)
     }
 
     /// Greatest minute with a row in `table`, epoch milliseconds; once the minutes are past their retention, the
@@ -147,6 +161,16 @@ impl Manifest {
             files.map(|file| file.to).max()
         })
     }
+}
+
+/// Committed length of a topic file, bytes, as the store in `folder` has it; 0 where there is none.
+///
+/// # Errors
+/// The manifest cannot be read.
+pub fn topic_length(folder: &Path, topic: &str) -> Result<u64, StoreError> {
+    let manifest = Manifest::load(folder)?;
+    let length = manifest.and_then(|manifest| manifest.topics.get(topic).copied());
+    Ok(length.unwrap_or_default())
 }
 
 /// Writes a file and waits until it is on disk.

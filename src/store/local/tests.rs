@@ -53,6 +53,7 @@ fn commit(store: &mut LocalStore, rows: &[Row], stored_at: i64) {
         outgrown: None,
         topics: BTreeMap::new(),
         detections: None,
+        journal: None,
         stored_at,
     };
     store.commit(commit).unwrap();

@@ -32,6 +32,7 @@ async fn every_table_reads_like_the_local_store() {
             outgrown: None,
             topics: BTreeMap::new(),
             detections: None,
+            journal: None,
             stored_at: now(),
         };
         local.commit(commit).unwrap();

@@ -171,6 +171,7 @@ fn pipelines_that_share_a_topic_leave_each_others_entries_alone() {
         enforce: false,
         allow: vec![Network::parse("203.0.113.1/32").unwrap()],
         max: 1,
+        log_only: std::collections::BTreeSet::new(),
     };
     bank.propose(&[&wish("2", "203.0.113.2", 60 * MINUTE)]);
     let running = bank.evaluate();
@@ -354,18 +355,4 @@ fn the_command_waits_for_its_outcome() {
         assert_eq!(code, Some(64), "{errors}");
         assert!(errors.contains(problem), "{errors}");
     }
-}
-
-#[test]
-fn an_embedded_pipeline_has_no_block_list() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("pipeline.toml");
-    let text = "name = \"p\"\n[source]\npath = \"-\"\n[[zones]]\nid = \"z\"\nname = \"n\"\nhosts = [\"h.example\"]\n";
-    std::fs::write(&path, text).unwrap();
-    let (code, _, errors) = said(&output(&["blocklist", path.to_str().unwrap(), "show"]));
-    assert_eq!(code, Some(64), "{errors}");
-    assert!(
-        errors.contains("an embedded pipeline has no block list"),
-        "{errors}"
-    );
 }

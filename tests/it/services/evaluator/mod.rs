@@ -253,6 +253,7 @@ impl World {
                 enforce: true,
                 allow: vec![Network::parse("192.0.2.0/24").unwrap()],
                 max: 100,
+                log_only: BTreeSet::new(),
             },
             overlap: 10 * MINUTE,
             future: 10 * MINUTE,
