@@ -33,7 +33,7 @@ pub const MAX_VIOLATIONS: usize = 64;
 pub const MAX_STEPS: u32 = 1 << 20;
 
 /// Steps that listing what is wrong with one side may take; beyond it one reason stands for all.
-pub const MAX_EXPLAINING_STEPS: u32 = 1 << 14;
+pub const MAX_EXPLAINING_STEPS: u32 = 1 << 13;
 
 /// Judges both sides of an exchange. `host` lower case without port, `path` normalised. Returns the steps that were
 /// taken: at most `MAX_STEPS` and `MAX_EXPLAINING_STEPS` a side.

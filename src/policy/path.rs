@@ -99,7 +99,7 @@ fn push_normal(segment: &str, out: &mut String) {
         let (before, tail) = rest.split_at(at);
         out.push_str(before);
         rest = if let Some((value, _)) = escape(Some(tail.as_bytes())) {
-            if is_unreserved(value) {
+            if is_unreserved(value) && !completes_escape(out, value) {
                 out.push(char::from(value));
             } else {
                 let _ = write!(out, "%{value:02X}");
@@ -111,6 +111,16 @@ fn push_normal(segment: &str, out: &mut String) {
         };
     }
     out.push_str(rest);
+}
+
+/// Whether a character behind a stray `%` would make an escape of it, which nobody wrote: `%2%44` is not `%2D`.
+fn completes_escape(out: &str, value: u8) -> bool {
+    value.is_ascii_hexdigit()
+        && match out.as_bytes() {
+            [.., b'%'] => true,
+            [.., b'%', digit] => digit.is_ascii_hexdigit(),
+            _ => false,
+        }
 }
 
 /// Normalises the literal text of a declared template: as [`normalise`] does within one segment, and characters that a
@@ -301,6 +311,9 @@ mod tests {
             ("/100%", "/100%"),
             ("/%zz%4", "/%zz%4"),
             ("/%2541", "/%2541"),
+            ("/%2%44e", "/%2%44e"),
+            ("/%%32%44", "/%%32D"),
+            ("/%2%2d", "/%2-"),
             ("/é/%61", "/é/a"),
         ] {
             assert_eq!(normalise(path), expected, "{path}");

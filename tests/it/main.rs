@@ -28,4 +28,5 @@ mod quickstart;
 mod services;
 mod services_clickhouse;
 mod simulation;
+mod slowest;
 mod truth;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::dialect::FORMAT;
 use super::documents::push_token;
-use super::metered::{Allowance, MeteredNode};
+use super::metered::{Allowance, MeteredNode, size};
 use super::validators::{Check, Source, Sources};
 use crate::model::ViolationClass;
 
@@ -23,8 +23,10 @@ const MAX_QUOTE: usize = 120;
 const MAX_ERRORS: usize = 1_024;
 /// Steps that finding the first error may take where all cost too much.
 const FIRST_ERROR: u32 = 10_000;
-/// Levels of a value that are explained when every level may double the work.
+/// Levels and values of a value that are explained when every level may double the work: each error holds a copy of what
+/// it is about.
 const MAX_EXPLAINED_DEPTH: usize = 8;
+const MAX_EXPLAINED_SIZE: u32 = 2_048;
 
 /// One reason why a value does not conform.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +50,10 @@ impl Check {
         allowance: &Allowance,
         mut each: impl FnMut(Finding) -> bool,
     ) {
-        if self.branches_recurse && deeper_than(value, MAX_EXPLAINED_DEPTH) {
+        let doubling = self.branches_recurse
+            && (deeper_than(value, MAX_EXPLAINED_DEPTH)
+                || size(value, MAX_EXPLAINED_SIZE) == MAX_EXPLAINED_SIZE as usize);
+        if doubling {
             self.whole(&mut each);
             return;
         }

@@ -230,7 +230,7 @@ impl<'a> Node<'a, Metered> for MeteredNode<'a> {
 }
 
 /// Values in a tree, itself included, as far as `most`.
-fn size(value: &Value, most: u32) -> usize {
+pub(super) fn size(value: &Value, most: u32) -> usize {
     fn count(value: &Value, left: &mut usize) {
         *left = left.saturating_sub(1);
         if *left == 0 {
