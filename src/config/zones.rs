@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::reader::Section;
 use super::tokens::{TokenDefaults, read_tokens};
+use crate::policy::mtls::MAX_INTERMEDIATES;
 use crate::policy::objects::{
     FileText, MtlsObject, OperationObject, SchemaObject, SessionIdentifierKind,
     SessionIdentifierObject, ZoneObject,
@@ -69,22 +70,27 @@ fn read_zone(section: &Section<'_>, folder: &Path, defaults: &TokenDefaults) -> 
 fn read_identifier(section: &Section<'_>) -> Option<SessionIdentifierObject> {
     let kind = section.required("type", "type = \"header\", \"cookie\" or \"jwt\"");
     let name = section.required("name", "name = \"authorization\"");
+    let of = section.strings("of", false);
+    let hosts = section.strings("hosts", false);
     section.finish();
-    let kind = match kind.as_str() {
-        "header" => SessionIdentifierKind::Header,
-        "cookie" => SessionIdentifierKind::Cookie,
-        "jwt" => SessionIdentifierKind::Jwt,
-        "" => return None,
-        other => {
-            section.problem(
-                "type",
-                format!("{other:?} is not a carrier"),
-                "one of header, cookie, jwt",
-            );
-            return None;
-        }
+    if kind.is_empty() {
+        return None;
+    }
+    let Some(kind) = SessionIdentifierKind::of_name(&kind) else {
+        let known = SessionIdentifierKind::ALL.map(SessionIdentifierKind::as_str);
+        section.problem(
+            "type",
+            format!("{kind:?} is not a carrier"),
+            &format!("one of {}", known.join(", ")),
+        );
+        return None;
     };
-    Some(SessionIdentifierObject { kind, name })
+    Some(SessionIdentifierObject {
+        kind,
+        name,
+        of,
+        hosts,
+    })
 }
 
 fn read_schema(section: &Section<'_>, folder: &Path) -> SchemaObject {
@@ -104,6 +110,8 @@ fn read_schema(section: &Section<'_>, folder: &Path) -> SchemaObject {
         document,
         referenced,
         undeclared_parameters: section.boolean("undeclared_parameters", false),
+        undeclared_cookies: section.boolean("undeclared_cookies", false),
+        undeclared_members: section.boolean("undeclared_members", false),
         formats: section.boolean("formats", true),
     };
     section.finish();
@@ -189,6 +197,11 @@ fn read_mtls(section: &Section<'_>, folder: &Path) -> MtlsObject {
         intermediates: files("intermediates"),
         crl: files("crl"),
         issuers: section.strings("issuers", true),
+        max_intermediates: section
+            .has("max_intermediates")
+            .then(|| section.integer("max_intermediates", MAX_INTERMEDIATES as u64))
+            .and_then(|most| usize::try_from(most).ok()),
+        header: section.string("header"),
     };
     for (key, empty) in [
         ("hosts", object.hosts.is_empty()),

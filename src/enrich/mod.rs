@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::decode::host_name;
 use crate::model::{
     Exchange, Method, MtlsOutcome, MtlsVerdict, OVERFLOW, OperationKey, OperationSource,
-    SchemaOutcome, SchemaVerdict, SessionOutcome, SessionVerdict, TokenOutcome,
+    SchemaOutcome, SchemaVerdict, SessionVerdict, TokenOutcome,
 };
 use crate::policy::operations::Match;
 use crate::policy::{Policy, Zone, path};
@@ -110,11 +110,7 @@ impl Default for Judged {
             endpoint: String::new(),
             source: OperationSource::Learned,
             matched: Match::default(),
-            session: SessionVerdict {
-                outcome: SessionOutcome::NotConfigured,
-                identifiers: Vec::new(),
-                hash: None,
-            },
+            session: SessionVerdict::default(),
             budget: Budget::default(),
             tokens: Vec::new(),
             token: None,
@@ -200,13 +196,6 @@ impl Judge {
             &mut judged.tokens,
         );
         judged.token = token::best(&judged.tokens);
-        session::judge(
-            zone,
-            exchange,
-            &judged.tokens,
-            &self.shared.hasher,
-            &mut judged.session,
-        );
         judged.schema.request = SchemaOutcome::NotEvaluated;
         judged.schema.response = SchemaOutcome::NotEvaluated;
         judged.schema.violations.clear();
@@ -222,7 +211,23 @@ impl Judge {
         judged.mtls = certificate.verdict;
         judged.fingerprint = certificate.fingerprint;
         judged.certificate = certificate.certificate;
+        self.judge_session(zone, exchange, judged);
         true
+    }
+}
+
+impl Judge {
+    /// Comes after the tokens and the certificate, which identifiers are read from.
+    fn judge_session(&self, zone: &Zone, exchange: &Exchange<'_>, judged: &mut Judged) {
+        let mut verdict = std::mem::take(&mut judged.session);
+        let evidence = session::Evidence {
+            host: &judged.host,
+            tokens: &judged.tokens,
+            mtls: judged.mtls.outcome,
+            certificate: &mtls::facts::CertificateFacts::new(zone, exchange, judged),
+        };
+        session::judge(zone, exchange, &evidence, &self.shared.hasher, &mut verdict);
+        judged.session = verdict;
     }
 }
 

@@ -12,6 +12,7 @@
 mod chain;
 pub mod facts;
 mod known;
+mod source;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::policy::Zone;
 use crate::policy::mtls::fingerprint;
 
 pub use known::{CertificateCache, Counts, Known};
+use source::Source;
 
 /// Longest certificate text that is looked at, bytes: twice what the vendor forwards of a chain (feature map 5.1), in
 /// base64 and with escapes.
@@ -58,38 +60,34 @@ pub fn examine(
     host: &str,
     cache: &CertificateCache,
 ) -> Examined {
-    let Some(logged) = &exchange.certificate else {
-        return Examined {
-            verdict: verdict(MtlsOutcome::NotCaptured, None, [None; 3]),
-            fingerprint: None,
-            certificate: None,
-        };
-    };
-    let stated = || logged.fingerprint_sha256.as_deref().and_then(fingerprint);
-    let Some(text) = text_of(logged) else {
-        return Examined {
-            verdict: findings(logged, false),
-            fingerprint: stated(),
-            certificate: None,
-        };
-    };
     let authority = zone.mtls.for_host(host);
+    let source = Source::of(exchange, authority);
+    let stated = source.fingerprint.as_deref().and_then(fingerprint);
+    let Some(text) = source.text.as_deref() else {
+        return Examined {
+            verdict: if source.ambiguous {
+                verdict(
+                    MtlsOutcome::Failed,
+                    Some(MtlsReason::Malformed),
+                    [Some(true), Some(false), Some(false)],
+                )
+            } else {
+                findings(&source)
+            },
+            fingerprint: stated,
+            certificate: None,
+        };
+    };
     let known = cache.look(text, authority);
     let verdict = match authority {
         Some(authority) => known.verdict_at(exchange.at.seconds(), authority, &cache.signatures),
-        None => findings(logged, true),
+        None => findings(&source),
     };
     Examined {
         verdict,
-        fingerprint: known.fingerprint().or_else(stated),
+        fingerprint: known.fingerprint().or(stated),
         certificate: Some(known),
     }
-}
-
-/// The certificate text. Log writers put a dash where there is nothing.
-fn text_of<'a>(logged: &'a ClientCertificate<'_>) -> Option<&'a str> {
-    let text = logged.pem.as_deref().map(str::trim_ascii);
-    text.filter(|text| !matches!(*text, "" | "-"))
 }
 
 fn verdict(
@@ -106,13 +104,18 @@ fn verdict(
     }
 }
 
-/// The verdict from what the gateway found. `shown` = the log holds the certificate itself.
-fn findings(logged: &ClientCertificate<'_>, shown: bool) -> MtlsVerdict {
-    let presented = match logged.presented {
-        None if shown => Some(true),
+/// The verdict from what the gateway found.
+fn findings(source: &Source<'_>) -> MtlsVerdict {
+    let presented = match source.presented {
+        None if source.text.is_some() => Some(true),
         other => other,
     };
-    match (presented, logged.revoked, logged.verified) {
+    let found = |of: fn(&ClientCertificate<'_>) -> Option<bool>| source.logged.and_then(of);
+    let (revoked, verified) = (
+        found(|logged| logged.revoked),
+        found(|logged| logged.verified),
+    );
+    match (presented, revoked, verified) {
         // Nothing that was not presented is verified or revoked.
         (Some(false), _, _) => verdict(MtlsOutcome::Absent, None, [Some(false); 3]),
         (_, Some(true), _) => verdict(MtlsOutcome::Revoked, None, [Some(true); 3]),
@@ -131,6 +134,6 @@ fn findings(logged: &ClientCertificate<'_>, shown: bool) -> MtlsVerdict {
 }
 
 #[cfg(test)]
-mod pki;
+pub(super) mod pki;
 #[cfg(test)]
 mod tests;

@@ -1,36 +1,57 @@
 //! Session verdicts (design section 4): did the client show who it is, and by which identifiers.
 //!
-//! Enters: an exchange, the zone's identifiers and the token verdicts. Leaves: which identifiers were present and a
-//! keyed hash of the first one's value; the value itself stays here.
+//! Enters: an exchange, the zone's identifiers, the token verdicts and the client certificate's. Leaves: which
+//! identifiers were present and a keyed hash of the first one's value; the value itself stays here.
+//!
+//! An identifier of other hosts does not exist for an exchange. A certificate counts only when it is verified and not
+//! revoked: nobody vouches for the name in another one.
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode;
 use serde_json::Value;
 
+use super::mtls::facts::{CertificateFacts, Text};
 use super::privacy::Hasher;
 use super::token::TokenVerdict;
-use crate::model::{Exchange, Headers, SessionOutcome, SessionVerdict, TokenOutcome};
+use crate::model::{Exchange, MtlsOutcome, Request, SessionOutcome, SessionVerdict, TokenOutcome};
 use crate::policy::Zone;
-use crate::policy::sessions::{Carrier, ClaimPath};
+use crate::policy::sessions::{Carrier, CertificateName, ClaimPath};
 
-/// Judges one exchange. `tokens` are the verdicts of the zone's token configurations, in order; `verdict` is
-/// overwritten and its list reused.
+/// What was found out about the exchange before.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// Host in lower case without port.
+    pub host: &'a str,
+    /// Verdicts of the zone's token configurations, in order.
+    pub tokens: &'a [TokenVerdict],
+    /// What the client certificate was worth.
+    pub mtls: MtlsOutcome,
+    /// What the client certificate says.
+    pub certificate: &'a CertificateFacts<'a>,
+}
+
+/// Judges one exchange; `verdict` is overwritten and its list reused.
 pub fn judge(
     zone: &Zone,
     exchange: &Exchange<'_>,
-    tokens: &[TokenVerdict],
+    evidence: &Evidence<'_>,
     hasher: &Hasher,
     verdict: &mut SessionVerdict,
 ) {
     verdict.identifiers.clear();
     verdict.hash = None;
-    let headers = &exchange.request.headers;
     let mut captured = true;
+    let mut configured = false;
     for (index, identifier) in (0_u16..).zip(&zone.sessions.identifiers) {
-        match read(&identifier.carrier, headers, tokens) {
+        if !identifier.counts_on(evidence.host) {
+            continue;
+        }
+        configured = true;
+        match read(&identifier.carrier, &exchange.request, evidence) {
             Found::Value(value) => {
                 if verdict.identifiers.is_empty() {
-                    verdict.hash = Some(hasher.hash(&zone.id, &identifier.kind, value.as_bytes()));
+                    verdict.hash = Some(hasher.hash(&zone.id, &identifier.kind, &value));
                 }
                 verdict.identifiers.push(index);
             }
@@ -38,7 +59,7 @@ pub fn judge(
             Found::NotCaptured => captured = false,
         }
     }
-    verdict.outcome = if zone.sessions.identifiers.is_empty() {
+    verdict.outcome = if !configured {
         SessionOutcome::NotConfigured
     } else if !verdict.identifiers.is_empty() {
         SessionOutcome::Present
@@ -51,35 +72,130 @@ pub fn judge(
 
 /// What one identifier's carrier shows.
 enum Found<'a> {
-    Value(Cow<'a, str>),
+    Value(Cow<'a, [u8]>),
     Nothing,
     NotCaptured,
 }
 
+impl<'a> Found<'a> {
+    fn text(text: Cow<'a, str>) -> Self {
+        let text = match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.trim_ascii().as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.trim_ascii().as_bytes().to_vec()),
+        };
+        if text.is_empty() {
+            Self::Nothing
+        } else {
+            Self::Value(text)
+        }
+    }
+}
+
 fn read<'a>(
     carrier: &'a Carrier,
-    headers: &'a Headers<'_>,
-    tokens: &'a [TokenVerdict],
+    request: &'a Request<'_>,
+    evidence: &'a Evidence<'_>,
 ) -> Found<'a> {
+    let headers = &request.headers;
     match carrier {
         Carrier::Header(name) => first(headers.values(name), headers.would_show(name)),
         Carrier::Cookie(name) => first(headers.cookies(name), headers.would_show("cookie")),
         Carrier::Claim {
             configuration,
             path,
-        } => match tokens.get(*configuration) {
+        } => match evidence.tokens.get(*configuration) {
             Some(verdict) => claim(verdict, path),
             None => Found::NotCaptured,
         },
+        Carrier::Query(name) => query(request.query.as_deref().unwrap_or_default(), name),
+        Carrier::Certificate(name) => certificate(evidence, *name),
+        Carrier::Composite(parts) => composite(parts, request, evidence),
     }
 }
 
 /// The first value that is not empty; blanks around it do not count.
 fn first<'a>(values: impl Iterator<Item = &'a str>, captured: bool) -> Found<'a> {
     match values.map(str::trim_ascii).find(|value| !value.is_empty()) {
-        Some(value) => Found::Value(Cow::Borrowed(value)),
+        Some(value) => Found::Value(Cow::Borrowed(value.as_bytes())),
         None if captured => Found::Nothing,
         None => Found::NotCaptured,
+    }
+}
+
+/// A query parameter as a form writes it (WHATWG URL section 5.1): `+` is a blank, escapes are bytes. The query is part
+/// of the request line, so an event that has none had none.
+fn query<'a>(query: &'a str, name: &str) -> Found<'a> {
+    for pair in query.split('&') {
+        let (own, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if *unescaped(own) != *name.as_bytes() {
+            continue;
+        }
+        let value = match unescaped(value) {
+            Cow::Borrowed(value) => Cow::Borrowed(value.trim_ascii()),
+            Cow::Owned(value) => Cow::Owned(value.trim_ascii().to_vec()),
+        };
+        if !value.is_empty() {
+            return Found::Value(value);
+        }
+    }
+    Found::Nothing
+}
+
+fn unescaped(text: &str) -> Cow<'_, [u8]> {
+    if text.contains('+') {
+        let blanks = text.replace('+', " ");
+        return Cow::Owned(percent_decode(blanks.as_bytes()).collect());
+    }
+    percent_decode(text.as_bytes()).into()
+}
+
+/// What a verified certificate says. The gateway's word that one was verified, without what it says, leaves the
+/// identifier unknown.
+fn certificate<'a>(evidence: &'a Evidence<'_>, name: CertificateName) -> Found<'a> {
+    match evidence.mtls {
+        MtlsOutcome::NotCaptured => return Found::NotCaptured,
+        MtlsOutcome::Absent | MtlsOutcome::Failed | MtlsOutcome::Revoked => return Found::Nothing,
+        MtlsOutcome::Verified => {}
+    }
+    let facts = evidence.certificate;
+    let value = match name {
+        CertificateName::SubjectDn => Some(facts.text(Text::SubjectDn)),
+        CertificateName::FingerprintSha256 => Some(facts.text(Text::FingerprintSha256)),
+        CertificateName::CommonName => facts.common_name(),
+        CertificateName::SanUri => facts.alternatives().and_then(|names| names.uri),
+        CertificateName::SanDns => facts.alternatives().and_then(|names| names.dns),
+        CertificateName::SanEmail => facts.alternatives().and_then(|names| names.email),
+    };
+    match Found::text(Cow::Owned(value.unwrap_or_default())) {
+        Found::Nothing if !facts.is_whole() => Found::NotCaptured,
+        found => found,
+    }
+}
+
+/// Present when every part is. One part that is known to be missing settles it; else one that was not captured leaves it
+/// open. Each value stands behind its length in bytes, so that no two lists of values are written alike.
+fn composite<'a>(
+    parts: &'a [Carrier],
+    request: &'a Request<'_>,
+    evidence: &'a Evidence<'_>,
+) -> Found<'a> {
+    let mut joined = Vec::new();
+    let mut captured = true;
+    for part in parts {
+        match read(part, request, evidence) {
+            Found::Value(value) => {
+                joined.extend(format!("{}:", value.len()).into_bytes());
+                joined.extend_from_slice(&value);
+                joined.push(b',');
+            }
+            Found::Nothing => return Found::Nothing,
+            Found::NotCaptured => captured = false,
+        }
+    }
+    if captured {
+        Found::Value(Cow::Owned(joined))
+    } else {
+        Found::NotCaptured
     }
 }
 
@@ -93,17 +209,12 @@ fn claim<'a>(verdict: &'a TokenVerdict, path: &ClaimPath) -> Found<'a> {
             .as_deref()
             .and_then(|claims| path.select(claims)),
     };
-    let text = match value {
-        Some(Value::String(text)) => Cow::Borrowed(text.trim_ascii()),
+    Found::text(match value {
+        Some(Value::String(text)) => Cow::Borrowed(text),
         Some(Value::Number(number)) => Cow::Owned(number.to_string()),
         Some(Value::Bool(flag)) => Cow::Borrowed(if *flag { "true" } else { "false" }),
         _ => Cow::Borrowed(""),
-    };
-    if text.is_empty() {
-        Found::Nothing
-    } else {
-        Found::Value(text)
-    }
+    })
 }
 
 #[cfg(test)]

@@ -255,3 +255,14 @@ pub struct SessionVerdict {
     /// Keyed hash of the first present identifier's value; the value itself never leaves the enricher.
     pub hash: Option<[u8; 16]>,
 }
+
+impl Default for SessionVerdict {
+    /// As on a host without identifiers.
+    fn default() -> Self {
+        Self {
+            outcome: SessionOutcome::NotConfigured,
+            identifiers: Vec::new(),
+            hash: None,
+        }
+    }
+}

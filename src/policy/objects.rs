@@ -35,23 +35,65 @@ pub struct ZoneObject {
 }
 
 /// Carrier of a session identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SessionIdentifierKind {
     /// Header field; the name has no case.
+    #[default]
     Header,
     /// Cookie; the name has case.
     Cookie,
     /// Claim of a verified token: `<configuration id or title>:<restricted JSONPath>`.
     Jwt,
+    /// Query parameter; the name has case.
+    Query,
+    /// What a verified client certificate says of its subject.
+    Certificate,
+    /// Several identifiers that count together.
+    Composite,
+}
+
+impl SessionIdentifierKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
+        Self::Header,
+        Self::Cookie,
+        Self::Jwt,
+        Self::Query,
+        Self::Certificate,
+        Self::Composite,
+    ];
+
+    /// The name in configurations and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Cookie => "cookie",
+            Self::Jwt => "jwt",
+            Self::Query => "query",
+            Self::Certificate => "certificate",
+            Self::Composite => "composite",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
 }
 
 /// One session identifier.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SessionIdentifierObject {
     /// Carrier.
     pub kind: SessionIdentifierKind,
     /// Name as configured.
     pub name: String,
+    /// Parts of a composite, `<type>:<name>` each.
+    pub of: Vec<String>,
+    /// Hosts on which it counts, `*.` allowed; empty = every host of the zone.
+    pub hosts: Vec<String>,
 }
 
 /// Where the keys of a token configuration come from: a JWK set (RFC 7517 section 5).
@@ -144,6 +186,10 @@ pub struct TokenConfigurationObject {
 
 /// One uploaded OpenAPI document.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches, one key of the pipeline file each"
+)]
 pub struct SchemaObject {
     /// Display name.
     pub name: String,
@@ -153,6 +199,10 @@ pub struct SchemaObject {
     pub referenced: BTreeMap<String, FileText>,
     /// Whether undeclared query parameters violate.
     pub undeclared_parameters: bool,
+    /// Whether undeclared cookies violate.
+    pub undeclared_cookies: bool,
+    /// Whether undeclared members of bodies violate.
+    pub undeclared_members: bool,
     /// Whether `format` is asserted.
     pub formats: bool,
 }
@@ -181,4 +231,8 @@ pub struct MtlsObject {
     pub crl: Vec<FileText>,
     /// Accepted issuers (hexadecimal SHA-256 of the issuing certificate); empty = any under the CA.
     pub issuers: Vec<String>,
+    /// Most authorities between a client's certificate and an anchor; `None` = 8.
+    pub max_intermediates: Option<usize>,
+    /// Header of the request in which the gateway shows the certificate; `None` = no header counts.
+    pub header: Option<String>,
 }

@@ -74,8 +74,13 @@ impl Policy {
             }
             let tokens =
                 Tokens::compile(&object.id, &object.token_configurations, &place, problems);
-            let sessions =
-                Sessions::compile(&object.session_identifiers, &tokens, &place, problems);
+            let sessions = Sessions::compile(
+                &object.session_identifiers,
+                &tokens,
+                &object.hosts,
+                &place,
+                problems,
+            );
             let operations =
                 Operations::compile(&object.schemas, &object.operations, &place, problems);
             let mtls = Mtls::compile(&object.mtls, &place, problems);

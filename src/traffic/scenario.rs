@@ -283,15 +283,10 @@ impl ZonePlan {
         writeln!(out, "name = {}", quoted(self.name))?;
         writeln!(out, "hosts = {}", list(self.hosts))?;
         for (kind, name) in self.identifiers {
-            let kind = match kind {
-                SessionIdentifierKind::Header => "header",
-                SessionIdentifierKind::Cookie => "cookie",
-                SessionIdentifierKind::Jwt => "jwt",
-            };
             writeln!(
                 out,
                 "\n[[zones.session_identifiers]]\ntype = {}",
-                quoted(kind)
+                quoted(kind.as_str())
             )?;
             writeln!(out, "name = {}", quoted(name))?;
         }
@@ -329,7 +324,11 @@ impl ZonePlan {
     fn object(&self) -> ZoneObject {
         let identifiers = self.identifiers.iter().map(|(kind, name)| {
             let (kind, name) = (*kind, (*name).to_owned());
-            SessionIdentifierObject { kind, name }
+            SessionIdentifierObject {
+                kind,
+                name,
+                ..SessionIdentifierObject::default()
+            }
         });
         let tokens = self.tokens.iter().map(|plan| TokenConfigurationObject {
             title: plan.title.to_owned(),

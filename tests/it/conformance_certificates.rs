@@ -89,6 +89,9 @@ fn judged(case: &Value, sent: bool) -> Result<(MtlsOutcome, String), String> {
     let mut mtls = MtlsObject {
         ca: texts(case, "trusted_certs"),
         crl: texts(case, "crls"),
+        max_intermediates: case["max_chain_depth"]
+            .as_u64()
+            .map(|depth| usize::try_from(depth).unwrap()),
         ..MtlsObject::default()
     };
     if sent {

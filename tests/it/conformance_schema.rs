@@ -109,8 +109,8 @@ fn load(
                 bytes: document.to_vec(),
             },
             referenced: referenced.clone(),
-            undeclared_parameters: false,
             formats,
+            ..SchemaObject::default()
         }],
         ..ZoneObject::default()
     }])

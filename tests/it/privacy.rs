@@ -73,7 +73,96 @@ fn no_secret_of_the_log_is_in_any_file_of_the_store() {
     );
     let mut written = Vec::new();
     files(&folder.path().join("data"), &mut written);
-    // Parquet files are compressed; their rows are searched as text.
+    let written = readable(written);
+    assert!(written.len() > 8);
+    for (name, bytes) in &written {
+        for secret in &secrets {
+            assert!(
+                memchr::memmem::find(bytes, secret.as_bytes()).is_none(),
+                "{secret} is in {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_identifier_of_any_kind_is_said_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipeline.toml");
+    fs::write(
+        &path,
+        r#"
+name = "p"
+[source]
+kind = "file"
+path = "log.ndjson"
+[store]
+kind = "local"
+path = "data"
+[publish]
+kind = "file"
+path = "data/topics"
+[[zones]]
+id = "z"
+hosts = ["api.example"]
+[[zones.session_identifiers]]
+type = "composite"
+name = "both"
+of = ["query:tenant", "header:x-key"]
+[[zones.session_identifiers]]
+type = "query"
+name = "api_key"
+[[zones.session_identifiers]]
+type = "certificate"
+name = "subject_dn"
+"#,
+    )
+    .unwrap();
+    let mut log = String::new();
+    for number in 0..40 {
+        let event = serde_json::json!({
+            "kind": "exchange", "id": format!("e{number}"), "time": "2026-11-20T08:15:30Z",
+            "tls": {"client_certificate": {
+                "presented": true, "verified": true, "subject_dn": format!("CN=subject-secret-{number}"),
+            }},
+            "request": {
+                "method": "GET", "host": "api.example", "path": "/a",
+                "query": format!("tenant=tenant-secret-{number}&api%5Fkey=query%2Dsecret-{number}"),
+                "headers": {"x-key": format!("header-secret-{number}")},
+            },
+            "response": {"status": 200},
+        });
+        log.push_str(&event.to_string());
+        log.push('\n');
+    }
+    fs::write(folder.path().join("log.ndjson"), log).unwrap();
+    let path = path.to_str().unwrap();
+    succeeds(&["run", path]);
+    let explained = succeeds(&[
+        "explain",
+        path,
+        folder.path().join("log.ndjson").to_str().unwrap(),
+    ]);
+    let report = succeeds(&["report", path, "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let identifiers = &report["endpoints"][0]["session"]["identifiers"];
+    assert_eq!(
+        *identifiers,
+        serde_json::json!({"both": 40, "api_key": 40, "subject_dn": 40})
+    );
+    let mut written = vec![("explain".to_owned(), explained.into_bytes())];
+    files(&folder.path().join("data"), &mut written);
+    let texts = readable(written);
+    for (name, bytes) in &texts {
+        for part in ["-secret-", "secret%2D"] {
+            let found = memchr::memmem::find(bytes, part.as_bytes());
+            assert!(found.is_none(), "{part} is in {name}");
+        }
+    }
+}
+
+/// Parquet files are compressed; their rows are searched as text.
+fn readable(mut written: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
     for (name, bytes) in &mut written {
         if name.ends_with(".parquet") {
             let file = fs::File::open(&*name).unwrap();
@@ -85,13 +174,5 @@ fn no_secret_of_the_log_is_in_any_file_of_the_store() {
             }
         }
     }
-    assert!(written.len() > 8);
-    for (name, bytes) in &written {
-        for secret in &secrets {
-            assert!(
-                memchr::memmem::find(bytes, secret.as_bytes()).is_none(),
-                "{secret} is in {name}"
-            );
-        }
-    }
+    written
 }

@@ -10,7 +10,7 @@
 //! of anchors, and it cannot tell a certificate's own dates from its issuers'.
 
 use crate::model::MtlsReason;
-use crate::policy::mtls::{Authority, Certificate, Policies};
+use crate::policy::mtls::{Authority, Certificate, MAX_INTERMEDIATES, Policies};
 
 /// What a certificate is worth, its own dates and revocation aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +63,6 @@ pub(super) struct Found {
     /// Signatures that were checked.
     pub(super) signatures: usize,
 }
-
-/// Certificates between the client's and the anchor (design section 12 bounds a chain at 10 with both).
-const MAX_INTERMEDIATES: usize = 8;
 
 /// Signatures that one search may check; as in webpki and Go.
 const MAX_SIGNATURES: usize = 100;
@@ -226,6 +223,13 @@ impl<'a> Search<'a> {
             || !Policies::allow(members.into_iter())
         {
             return refused(MtlsReason::WrongUsage);
+        }
+        let between = path
+            .iter()
+            .skip(1)
+            .filter(|issuer| !issuer.is_self_issued());
+        if between.count() > self.authority.max_intermediates {
+            return refused(MtlsReason::Untrusted);
         }
         let direct = path.get(1).copied().unwrap_or(root);
         let pins = &self.authority.issuers;

@@ -16,10 +16,12 @@ use jiff::civil::DateTime;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::Judged;
+use super::Known;
 use super::chain::Issuer;
-use super::{Known, text_of};
+use super::source::Source;
 use crate::model::{ClientCertificate, Exchange};
-use crate::policy::mtls::{Certificate, WrittenName, pem};
+use crate::policy::Zone;
+use crate::policy::mtls::{Alternatives, Certificate, WrittenName, logged_certificates};
 
 /// Longest `cert_rfc9440`, bytes (feature map 5.1).
 const MAX_RFC9440: usize = 10 * 1024;
@@ -107,9 +109,9 @@ fields! {
 }
 
 /// The certificate fields of one exchange. Cheap to make: nothing is worked out before it is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CertificateFacts<'a> {
-    logged: Option<&'a ClientCertificate<'a>>,
+    source: Source<'a>,
     known: Option<&'a Known>,
     /// Of the certificate's DER, else as logged.
     fingerprint: Option<&'a [u8; 32]>,
@@ -118,12 +120,12 @@ pub struct CertificateFacts<'a> {
 }
 
 impl<'a> CertificateFacts<'a> {
-    /// The fields of an exchange that was judged.
+    /// The fields of an exchange of this zone that was judged.
     #[must_use]
-    pub fn new(exchange: &'a Exchange<'a>, judged: &'a Judged) -> Self {
+    pub fn new(zone: &Zone, exchange: &'a Exchange<'_>, judged: &'a Judged) -> Self {
         let verdict = judged.mtls;
         Self {
-            logged: exchange.certificate.as_ref(),
+            source: Source::of(exchange, zone.mtls.for_host(&judged.host)),
             known: judged.certificate.as_deref(),
             fingerprint: judged.fingerprint.as_ref(),
             flags: [verdict.presented, verdict.verified, verdict.revoked]
@@ -176,6 +178,28 @@ impl<'a> CertificateFacts<'a> {
         value.unwrap_or_default()
     }
 
+    /// The most specific common name of the subject.
+    #[must_use]
+    pub fn common_name(&self) -> Option<String> {
+        if let Some((subject, _)) = self.known.and_then(Known::names) {
+            return subject.common_name().map(str::to_owned);
+        }
+        let subject = WrittenName::read(self.source.subject.as_deref()?)?;
+        subject.common_name().map(str::to_owned)
+    }
+
+    /// The subject's alternative names; `None` = the certificate was not logged.
+    #[must_use]
+    pub fn alternatives(&self) -> Option<Alternatives> {
+        self.certificate().map(Certificate::alternatives)
+    }
+
+    /// Whether the certificate itself is known, so that what it does not say it does not have.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.certificate().is_some()
+    }
+
     fn certificate(&self) -> Option<&'a Certificate> {
         self.known?.certificate()
     }
@@ -183,14 +207,14 @@ impl<'a> CertificateFacts<'a> {
     fn subject(&self, write: fn(&WrittenName) -> String, as_logged: bool) -> Option<String> {
         match self.known.and_then(Known::names) {
             Some((subject, _)) => Some(write(subject)),
-            None => rewritten(self.logged?.subject_dn.as_deref()?, write, as_logged),
+            None => rewritten(self.source.subject.as_deref()?, write, as_logged),
         }
     }
 
     fn issuer(&self, write: fn(&WrittenName) -> String, as_logged: bool) -> Option<String> {
         match self.known.and_then(Known::names) {
             Some((_, issuer)) => Some(write(issuer)),
-            None => rewritten(self.logged?.issuer_dn.as_deref()?, write, as_logged),
+            None => rewritten(self.source.logged?.issuer_dn.as_deref()?, write, as_logged),
         }
     }
 
@@ -198,7 +222,7 @@ impl<'a> CertificateFacts<'a> {
         if let Some(certificate) = self.certificate() {
             return Some(serial(&certificate.serial));
         }
-        let text = self.logged?.serial.as_deref()?;
+        let text = self.source.logged?.serial.as_deref()?;
         Some(hexadecimal(text).unwrap_or_else(|| text.trim_ascii().to_owned()))
     }
 
@@ -230,7 +254,7 @@ impl<'a> CertificateFacts<'a> {
             return Some(sha1(&first));
         }
         // nginx has no other fingerprint than this one, so it may stand where the longer one belongs.
-        let text = self.logged?.fingerprint_sha256.as_deref()?;
+        let text = self.source.fingerprint.as_deref()?;
         let digits: String = text.trim_ascii().chars().filter(|c| *c != ':').collect();
         let is_sha1 = digits.len() == 40 && digits.bytes().all(|b| b.is_ascii_hexdigit());
         is_sha1.then(|| digits.to_ascii_lowercase())
@@ -244,7 +268,7 @@ impl<'a> CertificateFacts<'a> {
         if let Some(certificate) = self.certificate() {
             return Some(date(of(certificate)));
         }
-        let text = logged(self.logged?)?.trim_ascii();
+        let text = logged(self.source.logged?)?.trim_ascii();
         match text.parse::<Timestamp>() {
             Ok(stamp) => Some(date(stamp.as_second())),
             Err(_) => Some(text.to_owned()),
@@ -254,7 +278,7 @@ impl<'a> CertificateFacts<'a> {
     /// What was sent, in the order of the log, certificates or not.
     fn sent(&self) -> Option<Vec<Vec<u8>>> {
         self.known?;
-        pem::logged(text_of(self.logged?)?)
+        logged_certificates(self.source.text.as_deref()?)
     }
 
     /// `Err` = too large.

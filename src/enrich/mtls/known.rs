@@ -13,7 +13,7 @@ use quick_cache::sync::Cache;
 use super::chain::{self, Found, Issuer, Worth};
 use super::{MAX_CHAIN, MAX_TEXT, verdict};
 use crate::model::{MtlsOutcome, MtlsReason, MtlsVerdict};
-use crate::policy::mtls::{Authority, Certificate, Span, WrittenName, pem, turns};
+use crate::policy::mtls::{Authority, Certificate, Span, WrittenName, logged_certificates, turns};
 
 /// What is known about a certificate text regardless of the time.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Known {
         let blocks = if text.len() > MAX_TEXT {
             None
         } else {
-            pem::logged(text)
+            logged_certificates(text)
         };
         let mut blocks = blocks.unwrap_or_default().into_iter();
         let Some(first) = blocks.next() else {

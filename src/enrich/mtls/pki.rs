@@ -12,7 +12,7 @@ use super::super::fixtures::NOW;
 use crate::policy::objects::FileText;
 
 /// One day, seconds.
-pub(super) const DAY: i64 = 86_400;
+pub(in crate::enrich) const DAY: i64 = 86_400;
 
 /// Builds a date from epoch seconds, whose type is not among our dependencies.
 macro_rules! date {
@@ -22,15 +22,15 @@ macro_rules! date {
 }
 
 /// An authority that issues certificates and lists.
-pub(super) struct Authority {
-    pub(super) pem: String,
-    pub(super) der: Vec<u8>,
-    pub(super) params: CertificateParams,
-    pub(super) key: KeyPair,
+pub(in crate::enrich) struct Authority {
+    pub(in crate::enrich) pem: String,
+    pub(in crate::enrich) der: Vec<u8>,
+    pub(in crate::enrich) params: CertificateParams,
+    pub(in crate::enrich) key: KeyPair,
 }
 
 /// Parameters valid a year around `NOW`.
-pub(super) fn params(name: &str) -> CertificateParams {
+pub(in crate::enrich) fn params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -39,12 +39,12 @@ pub(super) fn params(name: &str) -> CertificateParams {
 }
 
 /// Sets the first and last second of validity.
-pub(super) fn valid(params: &mut CertificateParams, first: i64, last: i64) {
+pub(in crate::enrich) fn valid(params: &mut CertificateParams, first: i64, last: i64) {
     params.not_before = date!(first);
     params.not_after = date!(last);
 }
 
-pub(super) fn authority_params(name: &str) -> CertificateParams {
+pub(in crate::enrich) fn authority_params(name: &str) -> CertificateParams {
     let mut params = params(name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -52,7 +52,7 @@ pub(super) fn authority_params(name: &str) -> CertificateParams {
 }
 
 /// A client's certificate with this serial number.
-pub(super) fn client(serial: u64) -> CertificateParams {
+pub(in crate::enrich) fn client(serial: u64) -> CertificateParams {
     let mut params = params("client");
     params.serial_number = Some(SerialNumber::from(serial));
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -60,14 +60,14 @@ pub(super) fn client(serial: u64) -> CertificateParams {
 }
 
 /// A critical extension that nobody knows.
-pub(super) fn unknown_critical() -> CustomExtension {
+pub(in crate::enrich) fn unknown_critical() -> CustomExtension {
     let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
     extension.set_criticality(true);
     extension
 }
 
 impl Authority {
-    pub(super) fn new(params: CertificateParams) -> Self {
+    pub(in crate::enrich) fn new(params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Self {
@@ -78,7 +78,7 @@ impl Authority {
         }
     }
 
-    pub(super) fn root(name: &str) -> Self {
+    pub(in crate::enrich) fn root(name: &str) -> Self {
         Self::new(authority_params(name))
     }
 
@@ -87,7 +87,7 @@ impl Authority {
     }
 
     /// An authority below this one.
-    pub(super) fn intermediate(&self, params: CertificateParams) -> Self {
+    pub(in crate::enrich) fn intermediate(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer()).unwrap();
         Self {
@@ -99,18 +99,18 @@ impl Authority {
     }
 
     /// This authority once more, signed by another one.
-    pub(super) fn crossed(&self, by: &Self, params: &CertificateParams) -> String {
+    pub(in crate::enrich) fn crossed(&self, by: &Self, params: &CertificateParams) -> String {
         params.signed_by(&self.key, &by.issuer()).unwrap().pem()
     }
 
     /// PEM of a certificate.
-    pub(super) fn issue(&self, params: &CertificateParams) -> String {
+    pub(in crate::enrich) fn issue(&self, params: &CertificateParams) -> String {
         let key = KeyPair::generate().unwrap();
         params.signed_by(&key, &self.issuer()).unwrap().pem()
     }
 
     /// PEM of a list issued at a second: serial number, revocation date, reason.
-    pub(super) fn list(
+    pub(in crate::enrich) fn list(
         &self,
         issued: i64,
         entries: &[(u64, i64, Option<RevocationReason>)],
@@ -138,7 +138,12 @@ impl Authority {
     }
 
     /// DER of a list that rcgen does not make: its own extensions and those of one entry, revoked at `NOW` − 1 day.
-    pub(super) fn odd_list(&self, serial: u8, entry: &[Vec<u8>], list: &[Vec<u8>]) -> Vec<u8> {
+    pub(in crate::enrich) fn odd_list(
+        &self,
+        serial: u8,
+        entry: &[Vec<u8>],
+        list: &[Vec<u8>],
+    ) -> Vec<u8> {
         // ecdsa-with-SHA256.
         let algorithm = tlv(
             0x30,
@@ -172,7 +177,7 @@ impl Authority {
 }
 
 /// One DER element.
-pub(super) fn tlv(tag: u8, parts: &[Vec<u8>]) -> Vec<u8> {
+pub(in crate::enrich) fn tlv(tag: u8, parts: &[Vec<u8>]) -> Vec<u8> {
     let content = parts.concat();
     let mut element = vec![tag];
     match u8::try_from(content.len()) {
@@ -191,7 +196,7 @@ fn time(text: &str) -> Vec<u8> {
 }
 
 /// An extension under 2.5.29 in DER.
-pub(super) fn extension(last: u8, critical: bool, value: &[u8]) -> Vec<u8> {
+pub(in crate::enrich) fn extension(last: u8, critical: bool, value: &[u8]) -> Vec<u8> {
     let mut parts = vec![tlv(0x06, &[vec![0x55, 0x1d, last]])];
     if critical {
         parts.push(vec![1, 1, 0xff]);
@@ -200,7 +205,7 @@ pub(super) fn extension(last: u8, critical: bool, value: &[u8]) -> Vec<u8> {
     tlv(0x30, &parts)
 }
 
-pub(super) fn file(name: &str, bytes: impl AsRef<[u8]>) -> FileText {
+pub(in crate::enrich) fn file(name: &str, bytes: impl AsRef<[u8]>) -> FileText {
     FileText {
         name: name.to_owned(),
         bytes: bytes.as_ref().to_vec(),

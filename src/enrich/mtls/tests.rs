@@ -3,6 +3,7 @@
 mod files;
 mod lists;
 mod paths;
+mod sources;
 
 use aws_lc_rs::digest;
 use base64::Engine;

@@ -146,16 +146,19 @@ fn content(media: &Media, content_type: &str, bytes: &[u8], side: &mut Side<'_>)
     }
     match syntax {
         Syntax::Json => match json::parse(bytes) {
-            Ok(value) => judged(media, &value, side),
+            Ok(value) => {
+                judged(media, &value, side);
+                undeclared(media, &value, side);
+            }
             Err(refusal) => refused(media, refusal, side),
         },
         Syntax::Lines => lines(media, bytes, side),
-        Syntax::Urlencoded => tried(media, side, |preference, _| {
+        Syntax::Urlencoded => tried(media, true, side, |preference, _| {
             form::urlencoded(media, bytes, preference)
         }),
         Syntax::Multipart => {
             let boundary = parameter(content_type, "boundary");
-            tried(media, side, |preference, side| {
+            tried(media, true, side, |preference, side| {
                 form::multipart(media, boundary, bytes, preference, |name| {
                     // A name that the encoding declares is known to the schema.
                     let mut target = String::new();
@@ -170,12 +173,12 @@ fn content(media: &Media, content_type: &str, bytes: &[u8], side: &mut Side<'_>)
                 })
             });
         }
-        Syntax::Xml => tried(media, side, |preference, _| {
+        Syntax::Xml => tried(media, false, side, |preference, _| {
             xml::parse(bytes, &media.shape, preference)
         }),
         Syntax::Text => match std::str::from_utf8(bytes) {
             Ok(_) if media.shape.any_text || media.check.is_none() => {}
-            Ok(text) => tried(media, side, |preference, _| {
+            Ok(text) => tried(media, false, side, |preference, _| {
                 Ok(scalar(Cow::Borrowed(text), &media.shape, preference))
             }),
             Err(_) => fault(
@@ -192,6 +195,7 @@ fn content(media: &Media, content_type: &str, bytes: &[u8], side: &mut Side<'_>)
 /// Judges a value made from texts; when the texts could be several values, one that conforms is enough.
 fn tried(
     media: &Media,
+    forms: bool,
     side: &mut Side<'_>,
     make: impl Fn(Preference, &mut Side<'_>) -> Result<Value, Refusal>,
 ) {
@@ -201,10 +205,15 @@ fn tried(
             Ok(value) => value,
             Err(refusal) => return refused(media, refusal, side),
         };
-        let Some(check) = &media.check else {
-            return;
-        };
-        if side.accepts(check, &value) {
+        if media
+            .check
+            .as_ref()
+            .is_none_or(|check| side.accepts(check, &value))
+        {
+            // An object made from texts is a form; XML has attributes and namespaces that no schema declares.
+            if forms {
+                undeclared(media, &value, side);
+            }
             return;
         }
         if first.as_ref() == Some(&value) {
@@ -212,8 +221,13 @@ fn tried(
         }
         first.get_or_insert(value);
     }
-    if let (Some(value), Some(check)) = (first, &media.check) {
-        side.explain(Location::Body, None, check, &value);
+    if let Some(value) = first {
+        if let Some(check) = &media.check {
+            side.explain(Location::Body, None, check, &value);
+        }
+        if forms {
+            undeclared(media, &value, side);
+        }
     }
 }
 
@@ -232,10 +246,14 @@ fn lines(media: &Media, bytes: &[u8], side: &mut Side<'_>) {
         }
     }
     if media.shape.is_array() {
-        return judged(media, &Value::Array(list), side);
+        let list = Value::Array(list);
+        judged(media, &list, side);
+        undeclared(media, &list, side);
+        return;
     }
     for value in &list {
         judged(media, value, side);
+        undeclared(media, value, side);
         if side.room() == 0 || side.judging.is_spent() {
             return;
         }
@@ -322,4 +340,21 @@ fn judged(media: &Media, value: &Value, side: &mut Side<'_>) {
     if !side.accepts(check, value) {
         side.explain(Location::Body, None, check, value);
     }
+}
+
+/// Members that no schema declares, where the operator wants to know.
+fn undeclared(media: &Media, value: &Value, side: &mut Side<'_>) {
+    let Some(members) = &media.members else {
+        return;
+    };
+    members.undeclared(value, |found| {
+        side.add(
+            Location::Body,
+            ViolationClass::UndeclaredParameter,
+            Cow::Owned(found.target),
+            || found.pointer,
+            || "only declared members are allowed".into(),
+        );
+        side.room() > 0
+    });
 }

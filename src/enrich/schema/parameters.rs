@@ -89,7 +89,11 @@ pub(super) fn request(
         }
     }
     if contract.undeclared_parameters {
-        undeclared(contract, query, side);
+        undeclared(contract, Location::Query, query, side);
+    }
+    if contract.undeclared_cookies {
+        let cookies = Pairs::Cookies(&request.headers);
+        undeclared(contract, Location::Cookie, cookies, side);
     }
 }
 
@@ -531,11 +535,11 @@ fn put_deep(
     }
 }
 
-/// Query parameters that the operation does not declare.
-fn undeclared(contract: &Contract, query: Pairs<'_>, side: &mut Side<'_>) {
-    query.each(&mut |name, _| {
+/// Query parameters or cookies that the operation does not declare.
+fn undeclared(contract: &Contract, location: Location, pairs: Pairs<'_>, side: &mut Side<'_>) {
+    pairs.each(&mut |name, _| {
         let declared = contract.parameters.iter().any(|p| {
-            if p.location != Location::Query {
+            if p.location != location {
                 return false;
             }
             match p.style {
@@ -547,17 +551,26 @@ fn undeclared(contract: &Contract, query: Pairs<'_>, side: &mut Side<'_>) {
                 _ => *p.name == *name,
             }
         });
-        let credential =
-            contract.security.alternatives.iter().flatten().any(
-                |credential| matches!(&credential.carrier, Carrier::Query(own) if **own == *name),
-            );
+        let credential = contract
+            .security
+            .alternatives
+            .iter()
+            .flatten()
+            .any(|credential| match &credential.carrier {
+                Carrier::Query(own) => location == Location::Query && **own == *name,
+                Carrier::Cookie(own) => location == Location::Cookie && **own == *name,
+                _ => false,
+            });
         if !declared && !credential {
             side.add(
-                Location::Query,
+                location,
                 ViolationClass::UndeclaredParameter,
                 Cow::Borrowed("*"),
                 || format!("{}/parameters", contract.pointer),
-                || "only declared query parameters are allowed".into(),
+                || match location {
+                    Location::Cookie => "only declared cookies are allowed".into(),
+                    _ => "only declared query parameters are allowed".into(),
+                },
             );
         }
     });

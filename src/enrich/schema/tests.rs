@@ -2,6 +2,7 @@
 
 mod bodies;
 mod hostile;
+mod members;
 mod messages;
 mod security;
 mod styles;
@@ -21,6 +22,17 @@ const HOST: &str = "api.shop.example";
 
 /// Compiles one description for a zone with one host.
 fn policy(document: &str, undeclared_parameters: bool) -> Policy {
+    policy_of(
+        document,
+        SchemaObject {
+            undeclared_parameters,
+            ..SchemaObject::default()
+        },
+    )
+}
+
+/// Compiles one description with these options.
+fn policy_of(document: &str, options: SchemaObject) -> Policy {
     let zone = ZoneObject {
         id: "z".into(),
         hosts: vec![HOST.into()],
@@ -30,9 +42,8 @@ fn policy(document: &str, undeclared_parameters: bool) -> Policy {
                 name: "shop.yaml".into(),
                 bytes: document.into(),
             },
-            undeclared_parameters,
             formats: true,
-            ..SchemaObject::default()
+            ..options
         }],
         ..ZoneObject::default()
     };

@@ -1,7 +1,10 @@
 //! Tables of carriers.
 
+mod carriers;
+
 use serde_json::json;
 
+use super::super::Judged;
 use super::super::fixtures::{NOW, bare_zone, configuration, exchange, signer, zone};
 use super::super::token::{self, TokenCache};
 use super::*;
@@ -16,6 +19,7 @@ fn zone_of(identifiers: &[(SessionIdentifierKind, &str)]) -> Zone {
         .map(|(kind, name)| SessionIdentifierObject {
             kind: *kind,
             name: (*name).to_owned(),
+            ..SessionIdentifierObject::default()
         })
         .collect();
     object.token_configurations = vec![configuration(
@@ -43,8 +47,26 @@ fn judged(zone: &Zone, fields: &[(&str, &str)], captured: Captured<'_>) -> Sessi
         identifiers: vec![9],
         hash: Some([1; 16]),
     };
-    judge(zone, &exchange, &tokens, &hasher, &mut verdict);
+    judge_tokens(zone, &exchange, &tokens, &hasher, &mut verdict);
     verdict
+}
+
+/// Judges an exchange of which the log shows no certificate.
+fn judge_tokens(
+    zone: &Zone,
+    exchange: &Exchange<'_>,
+    tokens: &[TokenVerdict],
+    hasher: &Hasher,
+    verdict: &mut SessionVerdict,
+) {
+    let nothing = Judged::default();
+    let evidence = Evidence {
+        host: "api.example",
+        tokens,
+        mtls: MtlsOutcome::NotCaptured,
+        certificate: &CertificateFacts::new(zone, exchange, &nothing),
+    };
+    judge(zone, exchange, &evidence, hasher, verdict);
 }
 
 #[test]
@@ -225,7 +247,7 @@ fn a_token_counts_at_event_time() {
             identifiers: Vec::new(),
             hash: None,
         };
-        judge(&zone, &exchange, &tokens, &hasher, &mut verdict);
+        judge_tokens(&zone, &exchange, &tokens, &hasher, &mut verdict);
         assert_eq!(verdict.outcome, outcome);
     }
 }

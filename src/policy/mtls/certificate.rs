@@ -17,7 +17,7 @@ use x509_parser::oid_registry::{
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
-use super::names::{Constraints, DistinguishedName, Names};
+use super::names::{Alternatives, Constraints, DistinguishedName, Names};
 use super::policies::Policies;
 use super::written::WrittenName;
 use crate::model::MtlsReason;
@@ -183,6 +183,23 @@ impl Certificate {
             WrittenName::of(parsed.subject()),
             WrittenName::of(parsed.issuer()),
         ))
+    }
+
+    /// Who else the certificate says its subject is.
+    #[must_use]
+    pub fn alternatives(&self) -> Alternatives {
+        let Ok((_, parsed)) = X509Certificate::from_der(&self.der) else {
+            return Alternatives::default();
+        };
+        let names =
+            parsed
+                .extensions()
+                .iter()
+                .find_map(|extension| match extension.parsed_extension() {
+                    ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+                    _ => None,
+                });
+        names.map_or_else(Alternatives::default, |names| Alternatives::of(names))
     }
 
     /// Takes over what the extensions say; `Err` = they forbid any use.

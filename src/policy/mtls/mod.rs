@@ -6,6 +6,7 @@
 mod certificate;
 mod crl;
 mod der;
+mod forwarded;
 mod names;
 pub mod pem;
 mod policies;
@@ -15,13 +16,15 @@ mod written;
 use aws_lc_rs::digest;
 
 use super::objects::{FileText, MtlsObject};
+use super::tokens::is_name;
 use super::zones::host_matches;
 use crate::model::Problems;
 use pem::Label;
 
 pub use certificate::{AuthorityIdentifier, Certificate, Fault, Issuing};
 pub use crl::{Revocations, Span};
-pub use names::{Constraints, DistinguishedName, Names};
+pub use forwarded::{Forwarded, certificates as logged_certificates};
+pub use names::{Alternatives, Constraints, DistinguishedName, Names};
 pub use policies::Policies;
 pub use written::WrittenName;
 
@@ -45,6 +48,10 @@ pub struct Authority {
     pub revocations: Revocations,
     /// SHA-256 of the certificates that may have issued a client's; empty = any.
     pub issuers: Vec<[u8; 32]>,
+    /// Most authorities between a client's certificate and an anchor, those that issued to themselves aside.
+    pub max_intermediates: usize,
+    /// Header of the request, in lower case, in which the gateway shows the certificate; `None` = no header counts.
+    pub header: Option<String>,
     /// Seconds at which the worth of a path may change, ascending: validity of roots and intermediates begins or has
     /// ended, an intermediate is revoked or released. Between two of them only the client's own certificate matters.
     pub turns: Vec<i64>,
@@ -162,6 +169,15 @@ impl Authority {
             problems,
         );
         let issuers = issuers(object, &format!("{place}.issuers"), problems);
+        let max_intermediates = object.max_intermediates.unwrap_or(MAX_INTERMEDIATES);
+        if max_intermediates > MAX_INTERMEDIATES {
+            problems.hint(
+                format!("{place}.max_intermediates"),
+                format!("a chain has at most {MAX_INTERMEDIATES} intermediates"),
+                "use a number from 0 to 8",
+            );
+        }
+        let header = header(object, &format!("{place}.header"), problems);
         let mut authority = Self {
             hosts,
             turns: turns(roots.iter().chain(&intermediates), &revocations),
@@ -169,6 +185,8 @@ impl Authority {
             intermediates,
             revocations,
             issuers,
+            max_intermediates,
+            header,
             identity: [0; 32],
         };
         authority.identity = authority.digest(&object.crl);
@@ -187,6 +205,7 @@ impl Authority {
         for issuer in &self.issuers {
             hash.update(issuer);
         }
+        hash.update(&(self.max_intermediates as u64).to_be_bytes());
         for list in lists {
             hash.update(&(list.bytes.len() as u64).to_be_bytes());
             hash.update(&list.bytes);
@@ -195,6 +214,22 @@ impl Authority {
         identity.copy_from_slice(hash.finish().as_ref());
         identity
     }
+}
+
+/// Most authorities between a client's certificate and an anchor: design section 12 bounds a chain at 10 with both.
+pub const MAX_INTERMEDIATES: usize = 8;
+
+fn header(object: &MtlsObject, place: &str, problems: &mut Problems) -> Option<String> {
+    let name = object.header.as_deref()?;
+    if !is_name(name) {
+        problems.hint(
+            place,
+            format!("{name:?} is not the name of a header"),
+            "header = \"client-cert\", a header that the gateway sets or removes on every request",
+        );
+        return None;
+    }
+    Some(name.to_ascii_lowercase())
 }
 
 /// The seconds at which the worth of a path over these certificates may change, ascending.

@@ -273,6 +273,40 @@ impl Names {
     }
 }
 
+/// Alternative names of a certificate's subject, the first of each form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Alternatives {
+    /// `uniformResourceIdentifier`.
+    pub uri: Option<String>,
+    /// `dNSName`, in lower case.
+    pub dns: Option<String>,
+    /// `rfc822Name`.
+    pub email: Option<String>,
+}
+
+impl Alternatives {
+    pub(super) fn of(names: &[GeneralName<'_>]) -> Self {
+        let mut alternatives = Self::default();
+        for name in names {
+            match name {
+                GeneralName::URI(uri) => {
+                    alternatives.uri.get_or_insert_with(|| (*uri).to_owned());
+                }
+                GeneralName::DNSName(name) => {
+                    alternatives
+                        .dns
+                        .get_or_insert_with(|| name.to_ascii_lowercase());
+                }
+                GeneralName::RFC822Name(name) => {
+                    alternatives.email.get_or_insert_with(|| (*name).to_owned());
+                }
+                _ => {}
+            }
+        }
+        alternatives
+    }
+}
+
 /// Which names an authority may give out below it.
 #[derive(Clone, Debug)]
 pub struct Constraints {

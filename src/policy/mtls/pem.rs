@@ -80,10 +80,12 @@ pub fn logged(text: &str) -> Option<Vec<Vec<u8>>> {
     text.split(',')
         .map(|item| {
             let item = item.trim_ascii();
+            // A byte sequence may have parameters, which mean nothing here (RFC 9440 section 2.2).
             let inner = item
                 .strip_prefix(':')
-                .and_then(|item| item.strip_suffix(':'));
-            decode(inner.unwrap_or(item))
+                .and_then(|item| item.split_once(':'))
+                .filter(|(_, rest)| rest.is_empty() || rest.starts_with(';'));
+            decode(inner.map_or(item, |(inner, _)| inner))
         })
         .collect()
 }
@@ -180,6 +182,9 @@ mod tests {
             ("MAECAwQ", Some(1)),
             (":MAECAwQ=:", Some(1)),
             (":MAECAwQ=:, :MAECAwQ=:", Some(2)),
+            (":MAECAwQ=:;a=1, :MAECAwQ=:", Some(2)),
+            (":MAECAwQ=:x", None),
+            (":MAECAwQ=", None),
             ("MAEC\r\nAwQ=", Some(1)),
             ("", None),
             ("-", None),

@@ -3,6 +3,7 @@
 //! Enters: documents of which the form is known. Leaves: one contract per declared operation, or problems of meaning: a
 //! path without its parameter, two templates that are one, a security scheme that is not declared.
 
+mod members;
 mod security;
 
 use std::collections::HashMap;
@@ -18,7 +19,9 @@ use super::shape::{ValueShape, shape_of};
 use super::validators::{Check, Compilers};
 use super::walk::Findings;
 use crate::model::{Direction, Location, Method, Problems};
+use crate::policy::objects::SchemaObject;
 use crate::policy::operations::Template;
+use members::Graph;
 
 /// Methods that a path item declares, by member name.
 const METHODS: [(&str, Method); 8] = [
@@ -53,7 +56,8 @@ pub(super) struct Builder<'d> {
     compilers: Option<Compilers<'d>>,
     problems: &'d mut Problems,
     findings: &'d Findings,
-    undeclared_parameters: bool,
+    options: &'d SchemaObject,
+    graph: Graph,
     checks: HashMap<(Address, Direction), Option<Arc<Check>>>,
     shapes: HashMap<Address, Arc<ValueShape>>,
 }
@@ -74,7 +78,7 @@ impl<'d> Builder<'d> {
         documents: &'d Documents,
         findings: &'d Findings,
         compilers: Option<Compilers<'d>>,
-        undeclared_parameters: bool,
+        options: &'d SchemaObject,
         problems: &'d mut Problems,
     ) -> Self {
         Self {
@@ -82,7 +86,8 @@ impl<'d> Builder<'d> {
             findings,
             compilers,
             problems,
-            undeclared_parameters,
+            options,
+            graph: Graph::default(),
             checks: HashMap::new(),
             shapes: HashMap::new(),
         }
@@ -154,6 +159,7 @@ impl<'d> Builder<'d> {
                 });
             }
         }
+        self.finish_members();
         (declared, default_sites)
     }
 
@@ -249,7 +255,8 @@ impl<'d> Builder<'d> {
             body,
             responses,
             security: self.security(security, &security_at, document),
-            undeclared_parameters: self.undeclared_parameters,
+            undeclared_parameters: self.options.undeclared_parameters,
+            undeclared_cookies: self.options.undeclared_cookies,
             pointer: self.shown(at),
         }
     }
@@ -455,6 +462,9 @@ impl<'d> Builder<'d> {
                     .as_ref()
                     .map(|at| self.shape(at))
                     .unwrap_or_default(),
+                members: schema_at
+                    .as_ref()
+                    .and_then(|at| self.members(at, direction)),
                 check: schema_at.and_then(|at| self.check(&at, direction)),
                 encoding: encodings(object),
                 pointer: self.shown(&here),

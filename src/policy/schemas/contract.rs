@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::members::DeclaredMembers;
 use super::shape::ValueShape;
 use super::validators::Check;
 use crate::model::Location;
@@ -22,6 +23,8 @@ pub struct Contract {
     pub security: Security,
     /// Whether undeclared query parameters violate.
     pub undeclared_parameters: bool,
+    /// Whether undeclared cookies violate.
+    pub undeclared_cookies: bool,
     /// Pointer of the operation.
     pub pointer: Arc<str>,
 }
@@ -96,6 +99,8 @@ pub struct Media {
     pub parameters: Vec<(Box<str>, Box<str>)>,
     /// Schema; `None` = anything.
     pub check: Option<Arc<Check>>,
+    /// Which members it may have; `None` = any that the schema accepts.
+    pub members: Option<DeclaredMembers>,
     /// Types of the value, for texts.
     pub shape: Arc<ValueShape>,
     /// How members of a form are written, where the declaration says so.

@@ -65,6 +65,56 @@ pub(super) fn condition(
     extended(documents, property, &mapped, at)
 }
 
+/// The property that chooses between schemas, and which schema each of its values chooses: the alternatives of `oneOf`
+/// and `anyOf`, else those that extend the schema at the address.
+pub(super) fn targets(
+    documents: &Documents,
+    schema: &Map<String, Value>,
+    at: &Address,
+) -> Option<(String, Vec<(String, Address)>)> {
+    let discriminator = schema.get("discriminator")?;
+    let property = discriminator.get("propertyName")?.as_str()?;
+    let mapping = discriminator.get("mapping").and_then(Value::as_object);
+    let mut targets: Vec<(String, Address)> = mapping
+        .into_iter()
+        .flatten()
+        .filter_map(|(value, target)| {
+            Some((
+                value.clone(),
+                mapped(documents, at.document, target.as_str()?)?,
+            ))
+        })
+        .collect();
+    let listed: Vec<&str> = ["oneOf", "anyOf"]
+        .iter()
+        .filter_map(|keyword| schema.get(*keyword)?.as_array())
+        .flatten()
+        .filter_map(|alternative| alternative.get("$ref")?.as_str())
+        .collect();
+    for reference in &listed {
+        if let (Some(name), Ok(target)) = (
+            reference.rsplit('/').next(),
+            documents.resolve(at.document, reference),
+        ) {
+            targets.push((name.to_owned(), target));
+        }
+    }
+    if listed.is_empty() {
+        let components = Address {
+            document: at.document,
+            pointer: "/components/schemas".into(),
+        };
+        let names = documents.get(&components).and_then(Value::as_object);
+        for name in names.into_iter().flatten().map(|(name, _)| name) {
+            let component = components.member(name);
+            if extends(documents, &component, at, 0) {
+                targets.push((name.clone(), component));
+            }
+        }
+    }
+    Some((property.to_owned(), targets))
+}
+
 /// One of the alternatives, chosen by the property.
 fn select(
     documents: &Documents,

@@ -12,6 +12,7 @@ mod errors;
 mod grammar;
 mod load;
 mod media;
+mod members;
 mod metered;
 mod recursion;
 mod servers;
@@ -24,6 +25,7 @@ pub use build::Declared;
 pub use documents::{external_references, push_token};
 pub use errors::Finding;
 pub use media::is_json;
+pub use members::{DeclaredMembers, Undeclared};
 pub use metered::Allowance;
 pub use servers::Site;
 pub use shape::{Types, ValueShape};
@@ -65,13 +67,7 @@ pub(super) fn compile(object: &SchemaObject, problems: &mut Problems) -> Option<
     let compilers = trees
         .as_ref()
         .map(|trees| Compilers::new(trees, object.formats, &patterns));
-    let mut builder = Builder::new(
-        &documents,
-        &findings,
-        compilers,
-        object.undeclared_parameters,
-        problems,
-    );
+    let mut builder = Builder::new(&documents, &findings, compilers, object, problems);
     let (operations, sites) = builder.build();
     (problems.0.len() == before).then_some(Description { operations, sites })
 }

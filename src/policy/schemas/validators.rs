@@ -21,7 +21,7 @@ use crate::model::{Direction, Problems};
 /// How often a pattern with look-around may turn back per text. Other patterns run in linear time and need no limit.
 const BACKTRACK_LIMIT: usize = 1_000;
 /// Steps that a byte of text costs such a pattern: it may be read again each time that the pattern turns back.
-const COSTLY_BYTE: usize = 64;
+pub(super) const COSTLY_BYTE: usize = 64;
 /// Compiled size of one pattern, bytes.
 const PATTERN_SIZE: usize = 1 << 20;
 
@@ -261,6 +261,16 @@ impl<'r> Compilers<'r> {
             patterns: patterns.0.clone(),
             count: 0,
         }
+    }
+
+    /// A validator of names by one pattern; `None` when it does not compile.
+    pub(super) fn pattern(&self, pattern: &str) -> Option<Validator> {
+        jsonschema::options()
+            .with_draft(Draft::Draft4)
+            .with_pattern_options(engine())
+            .with_pattern_cache(self.patterns.clone())
+            .build(&json!({ "pattern": pattern }))
+            .ok()
     }
 
     /// The direction whose validators serve this one: both when the schemas do not tell them apart.

@@ -48,7 +48,8 @@ impl Asked {
         let mut exchange = exchange(&[], Captured::Nothing);
         exchange.certificate = certificate;
         assert!(self.judge.judge(&exchange, &mut self.judged));
-        ask(&CertificateFacts::new(&exchange, &self.judged))
+        let zone = &self.judge.policy().zones[self.judged.zone];
+        ask(&CertificateFacts::new(zone, &exchange, &self.judged))
     }
 }
 
