@@ -347,6 +347,9 @@ fn undeclared(media: &Media, value: &Value, side: &mut Side<'_>) {
     let Some(members) = &media.members else {
         return;
     };
+    if side.judging.is_spent() {
+        return;
+    }
     members.undeclared(value, |found| {
         side.add(
             Location::Body,

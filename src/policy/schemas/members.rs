@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use super::documents::push_token;
 use super::metered::Allowance;
-use super::validators::{COSTLY_BYTE, Check};
+use super::validators::Check;
 
 /// Steps that one body may cost: pairs of a value and a schema, names and patterns, and what finding out costs which
 /// alternatives apply. A body of 256 KiB has some 100,000 values.
@@ -198,7 +198,7 @@ impl<'g, F: FnMut(Undeclared) -> bool> Walk<'g, F> {
                     below.push(*number);
                 }
                 for (pattern, number) in &node.patterns {
-                    self.allowance.take(COSTLY_BYTE * name.len());
+                    self.allowance.take(1 + name.len() / 32);
                     (!self.allowance.is_spent()).then_some(())?;
                     if pattern.is_valid(&Value::String(name.clone())) {
                         below.push(*number);

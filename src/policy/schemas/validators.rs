@@ -21,7 +21,7 @@ use crate::model::{Direction, Problems};
 /// How often a pattern with look-around may turn back per text. Other patterns run in linear time and need no limit.
 const BACKTRACK_LIMIT: usize = 1_000;
 /// Steps that a byte of text costs such a pattern: it may be read again each time that the pattern turns back.
-pub(super) const COSTLY_BYTE: usize = 64;
+const COSTLY_BYTE: usize = 64;
 /// Compiled size of one pattern, bytes.
 const PATTERN_SIZE: usize = 1 << 20;
 
