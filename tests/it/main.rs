@@ -16,12 +16,14 @@ mod conformance_schema;
 mod conformance_tokens;
 mod corpora;
 mod crash;
+mod feeds;
 mod follow;
 mod fuzz_findings;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz_targets;
 mod house;
 mod http_source;
+mod jwks;
 mod payloads;
 mod privacy;
 mod quickstart;
