@@ -5,6 +5,7 @@
 //! imported; layer 1 returns counts and [`crate::pipeline`] brings them here.
 
 mod health;
+pub mod names;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,62 +23,6 @@ pub use health::{Health, Part};
 
 /// Content type of [`Metrics::encode`] (`OpenMetrics` 1.0, "Overall Structure").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Names of metrics; the text format adds `_total` to counters.
-pub mod names {
-    /// Records between the last one applied and the end of the partition.
-    pub const LAG: &str = "gatewatch_lag_records";
-    /// Records applied.
-    pub const RECORDS: &str = "gatewatch_records";
-    /// Exchanges judged and stored.
-    pub const EXCHANGES: &str = "gatewatch_exchanges";
-    /// Records refused.
-    pub const REJECTED: &str = "gatewatch_rejected_records";
-    /// Exchanges that belong to no zone.
-    pub const UNZONED: &str = "gatewatch_unzoned_exchanges";
-    /// Responses whose request never came.
-    pub const ORPHANS: &str = "gatewatch_orphan_responses";
-    /// Requests whose response never came.
-    pub const UNANSWERED: &str = "gatewatch_unanswered_requests";
-    /// What fell into `{overflow}`.
-    pub const OVERFLOW: &str = "gatewatch_overflow";
-    /// Flushes stored.
-    pub const FLUSHES: &str = "gatewatch_flushes";
-    /// Rows of a flush, all tables together.
-    pub const FLUSH_ROWS: &str = "gatewatch_flush_rows";
-    /// Time of one stage of a flush.
-    pub const FLUSH_SECONDS: &str = "gatewatch_flush_seconds";
-    /// Requests to the store that were repeated.
-    pub const STORE_RETRIES: &str = "gatewatch_store_retries";
-    /// Halves that wait for the other one.
-    pub const JOIN_OPEN: &str = "gatewatch_join_open_halves";
-    /// Their payloads.
-    pub const JOIN_BYTES: &str = "gatewatch_join_open_bytes";
-    /// Token verdicts that were asked for.
-    pub const TOKEN_LOOKUPS: &str = "gatewatch_token_cache_lookups";
-    /// Signatures of tokens that were checked.
-    pub const TOKEN_SIGNATURES: &str = "gatewatch_token_signature_checks";
-    /// Tokens that were not evaluated.
-    pub const TOKENS_NOT_EVALUATED: &str = "gatewatch_tokens_not_evaluated";
-    /// Fetches of key sets.
-    pub const KEY_FETCHES: &str = "gatewatch_jwks_fetches";
-    /// Key sets whose last fetch failed.
-    pub const KEYS_FAILING: &str = "gatewatch_jwks_failing";
-    /// Events published.
-    pub const PUBLISHED: &str = "gatewatch_published_events";
-    /// Whether this process is the evaluator.
-    pub const EVALUATOR: &str = "gatewatch_evaluator_owner";
-    /// Ticks judged.
-    pub const TICKS: &str = "gatewatch_evaluator_ticks";
-    /// Event time up to which everything is judged.
-    pub const WATERMARK: &str = "gatewatch_watermark_timestamp_seconds";
-    /// Changes of the partitions that this process reads.
-    pub const REBALANCES: &str = "gatewatch_rebalances";
-    /// Records that were gone before they were read.
-    pub const GAPS: &str = "gatewatch_gap_records";
-    /// Batches answered by the HTTP source.
-    pub const HTTP_BATCHES: &str = "gatewatch_http_batches";
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPartition {
@@ -107,6 +52,17 @@ struct OfStage {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WithResult {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByExporter {
+    exporter: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Delivery {
+    exporter: String,
     result: &'static str,
 }
 
@@ -217,6 +173,10 @@ pub struct Metrics {
     rebalances: Counter,
     gaps: Counter,
     http_batches: Family<WithStatus, Counter>,
+    exports: Family<Delivery, Counter>,
+    export_entries: Family<ByExporter, Gauge>,
+    export_left_out: Family<ByExporter, Gauge>,
+    checks: Family<WithResult, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -370,6 +330,30 @@ impl Metrics {
             "Batches answered by the HTTP source",
             Family::default(),
         );
+        let exports = add(
+            r,
+            names::EXPORTS,
+            "Deliveries of the block list to gateways",
+            Family::default(),
+        );
+        let export_entries = add(
+            r,
+            names::EXPORT_ENTRIES,
+            "Entries in the last delivery",
+            Family::default(),
+        );
+        let export_left_out = add(
+            r,
+            names::EXPORT_LEFT_OUT,
+            "Entries that the format of the last delivery cannot express",
+            Family::default(),
+        );
+        let checks = add(
+            r,
+            names::CHECKS,
+            "Answers of the inline check",
+            Family::default(),
+        );
         let metrics = Self {
             registry: Arc::new(registry),
             lag,
@@ -398,6 +382,10 @@ impl Metrics {
             rebalances,
             gaps,
             http_batches,
+            exports,
+            export_entries,
+            export_left_out,
+            checks,
         };
         for kind in ["operations", "entities"] {
             drop(metrics.overflow.get_or_create(&OfKind { kind }));
@@ -543,6 +531,28 @@ impl Metrics {
     pub fn http_batch(&self, status: u16) {
         let answered = self.http_batches.get_or_create(&WithStatus { status });
         answered.inc();
+    }
+
+    /// Counts a delivery of the block list by a configured exporter.
+    pub fn exported(&self, exporter: &str, delivered: bool) {
+        let result = if delivered { "delivered" } else { "failed" };
+        let exporter = exporter.to_owned();
+        let delivery = Delivery { exporter, result };
+        self.exports.get_or_create(&delivery).inc();
+    }
+
+    /// Sets what the last delivery of an exporter held and left out.
+    pub fn exported_entries(&self, exporter: &str, entries: usize, left_out: usize) {
+        let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let exporter = exporter.to_owned();
+        let of = ByExporter { exporter };
+        self.export_entries.get_or_create(&of).set(whole(entries));
+        self.export_left_out.get_or_create(&of).set(whole(left_out));
+    }
+
+    /// Counts an answer of the inline check; `result` is of a closed list.
+    pub fn checked(&self, result: &'static str) {
+        self.checks.get_or_create(&WithResult { result }).inc();
     }
 
     /// Everything as text of type [`CONTENT_TYPE`].

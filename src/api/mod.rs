@@ -1,5 +1,14 @@
-//! What the program answers over HTTP. Layer 3: knows what others report, decides nothing.
+//! What the program answers: probes, feeds of the block list, the inline check. Layer 3: knows what others report and
+//! decided; decides nothing itself.
 
+mod access;
+mod check;
+mod crowdsec;
+mod events;
+mod ext_authz;
+mod feeds;
+mod gate;
 mod server;
 
-pub use server::serve;
+pub use gate::Gate;
+pub use server::{Offers, Servers, serve};

@@ -1,7 +1,10 @@
-//! `/healthz`, `/readyz`, `/metrics`: whether the process lives, whether it can work, what it has done.
+//! The ports: one over HTTP/1.1 for `/healthz`, `/readyz`, `/metrics`, the feeds and the inline check, one over HTTP/2
+//! for the inline check by gRPC.
 //!
-//! Enters: the telemetry that the pipeline fills. Leaves: answers to probes and scrapers. The management API is not here.
+//! Enters: the telemetry that the pipeline fills, and what is offered besides. Leaves: answers. The management API is not
+//! here.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,40 +14,116 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 
-use crate::config::ApiSettings;
+use super::feeds::Readers;
+use super::gate::Gate;
+use super::{check, crowdsec, ext_authz, feeds};
+use crate::config::{ApiSettings, FeedSettings};
+use crate::publish::feed::Feed;
 use crate::telemetry::{self, Telemetry};
-use crate::wire::http::{BindError, Server, bind, json};
+use crate::wire::http::{BindError, Protocol, Server, bind, json};
 
 /// Content type of the probes' answers.
 const JSON: &str = "application/json";
-/// Connections at a time: probes, scrapers, a few people.
-const CONNECTIONS: usize = 64;
+/// Connections at a time: probes, scrapers, bouncers, a few people.
+const CONNECTIONS: usize = 256;
+/// Connections at a time where gateways ask about requests: each of their workers keeps some open.
+const GATEWAY_CONNECTIONS: usize = 2_048;
 /// Time for requests that have begun when the server stops.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Starts the server of `[api]`. It works until [`Server::stop`]; call that after the pipeline has ended, so that
+/// What is offered besides probes and metrics.
+#[derive(Clone, Default)]
+pub struct Offers {
+    /// The block list, and who may read it.
+    pub feeds: Option<(Feed, FeedSettings)>,
+    /// The inline check.
+    pub gate: Option<Gate>,
+}
+
+/// The servers of `[api]`.
+#[derive(Debug)]
+pub struct Servers {
+    http: Server,
+    grpc: Option<Server>,
+}
+
+impl Servers {
+    /// Where HTTP is served; tells the port when port 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.http.address()
+    }
+
+    /// Where the inline check is served over gRPC.
+    #[must_use]
+    pub fn ext_authz(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(Server::address)
+    }
+
+    /// Stops both, and waits for the requests that have begun.
+    pub async fn stop(self) {
+        if let Some(grpc) = self.grpc {
+            grpc.stop().await;
+        }
+        self.http.stop().await;
+    }
+}
+
+/// Starts the servers of `[api]`. They work until [`Servers::stop`]; call that after the pipeline has ended, so that
 /// probes see it stopping.
 ///
 /// # Errors
-/// The port cannot be had.
-pub async fn serve(settings: &ApiSettings, telemetry: &Telemetry) -> Result<Server, BindError> {
+/// A port cannot be had.
+pub async fn serve(
+    settings: &ApiSettings,
+    telemetry: &Telemetry,
+    offers: Offers,
+) -> Result<Servers, BindError> {
+    let grpc = match (settings.ext_authz, &offers.gate) {
+        (Some(listen), Some(gate)) => {
+            let place = "api.ext_authz";
+            let listener = bind(listen, place).await?;
+            let router = ext_authz::router(gate.clone());
+            let connections = GATEWAY_CONNECTIONS;
+            let server = Server::start(listener, router, Protocol::Http2, connections, GRACE)
+                .map_err(|source| BindError::new(listen, place, source))?;
+            tracing::info!("answering ext_authz over gRPC on {}", server.address());
+            Some(server)
+        }
+        _ => None,
+    };
     let place = "api.listen";
     let listener = bind(settings.listen, place).await?;
-    let server = Server::start(listener, router(telemetry.clone()), CONNECTIONS, GRACE)
+    let connections = match &offers.gate {
+        Some(_) => GATEWAY_CONNECTIONS,
+        None => CONNECTIONS,
+    };
+    let router = router(telemetry.clone(), offers);
+    let http = Server::start(listener, router, Protocol::Http1, connections, GRACE)
         .map_err(|source| BindError::new(settings.listen, place, source))?;
     tracing::info!(
         "serving /healthz, /readyz and /metrics on http://{}",
-        server.address()
+        http.address()
     );
-    Ok(server)
+    Ok(Servers { http, grpc })
 }
 
-fn router(telemetry: Telemetry) -> Router {
-    Router::new()
+fn router(telemetry: Telemetry, offers: Offers) -> Router {
+    let mut router = Router::new()
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
-        .with_state(telemetry)
+        .with_state(telemetry);
+    if let Some((feed, settings)) = offers.feeds {
+        let readers = Readers::new(feed, settings.keys);
+        router = router
+            .merge(feeds::router(readers.clone()))
+            .merge(crowdsec::router(readers));
+    }
+    if let Some(gate) = offers.gate {
+        router = router.merge(check::router(gate));
+    }
+    router
 }
 
 #[derive(Serialize)]
@@ -95,7 +174,7 @@ async fn metrics(State(telemetry): State<Telemetry>) -> Response {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::serve;
+    use super::{Offers, serve};
     use crate::config::ApiSettings;
     use crate::telemetry::{Part, Telemetry};
 
@@ -114,13 +193,18 @@ mod tests {
 
     fn anywhere() -> ApiSettings {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        ApiSettings { listen }
+        ApiSettings {
+            listen,
+            ext_authz: None,
+        }
     }
 
     #[tokio::test]
     async fn probes_and_scrapers_are_answered() {
         let telemetry = Telemetry::default();
-        let server = serve(&anywhere(), &telemetry).await.unwrap();
+        let server = serve(&anywhere(), &telemetry, Offers::default())
+            .await
+            .unwrap();
         let at = server.address();
         let (status, kind, body) = get(at, "/healthz").await;
         assert_eq!((status, body.as_str()), (200, r#"{"status":"ok"}"#));
@@ -160,9 +244,15 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_is_named() {
         let telemetry = Telemetry::default();
-        let server = serve(&anywhere(), &telemetry).await.unwrap();
+        let server = serve(&anywhere(), &telemetry, Offers::default())
+            .await
+            .unwrap();
         let listen = server.address();
-        let error = serve(&ApiSettings { listen }, &telemetry)
+        let taken = ApiSettings {
+            listen,
+            ext_authz: None,
+        };
+        let error = serve(&taken, &telemetry, Offers::default())
             .await
             .unwrap_err()
             .to_string();

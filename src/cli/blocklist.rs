@@ -3,6 +3,7 @@
 //! The list has one writer: the evaluator of a service, or the process that has the store of an embedded pipeline. So this
 //! command reads what is published, and otherwise proposes and waits for the outcome. Where the list lives is in `home.rs`.
 
+mod export;
 mod home;
 
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use crate::config::{Settings, Unusable, parse_duration};
 use crate::model::{BlockEntry, BlockKey, BlockKind, EventTime, Problem, Proposal, Wish};
 use crate::publish::blocklist::{self as wire, Answer};
 
-/// Show the block list, add an entry, withdraw one
+/// Show the block list, add an entry, withdraw one, export it
 ///
 /// Entries are written by the running pipeline (`gatewatch run`); adding and withdrawing propose to it and wait for its
 /// answer. A pipeline with a local store may also stand still: then the command applies its proposal itself. With
@@ -51,6 +52,8 @@ enum Action {
         #[command(flatten)]
         sent: Sent,
     },
+    /// The whole list in the words of a gateway
+    Export(export::Args),
     /// Take an entity off the list
     Withdraw {
         #[command(flatten)]
@@ -118,6 +121,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let home = Home::of(&settings)?;
     let (named, sent, lasts) = match &args.action {
         Action::Show { json } => return show(&home, *json),
+        Action::Export(args) => return export::run(args, home.entries(clock::now_millis())?),
         Action::Add {
             entity,
             lasts,

@@ -10,10 +10,13 @@ use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::grouped;
-use crate::api;
+use crate::api::{self, Gate, Offers};
 use crate::clock::Stopwatch;
 use crate::config::Settings;
+use crate::enrich::{Judge, Shared};
+use crate::pipeline::feeding::Feeding;
 use crate::pipeline::{self, Progress, Summary};
+use crate::publish::feed::Feed;
 use crate::telemetry::{Part, Telemetry};
 
 /// Run a pipeline
@@ -57,15 +60,20 @@ pub fn execute(settings: &Arc<Settings>, stop: &Arc<AtomicBool>) -> anyhow::Resu
     };
     let telemetry = Telemetry::default();
     let outcome = runtime.block_on(async {
+        let feed = Feed::new();
         let server = match &settings.api {
-            Some(api) => Some(api::serve(api, &telemetry).await?),
+            Some(api) => {
+                Some(api::serve(api, &telemetry, offers(settings, &feed, &telemetry)?).await?)
+            }
             None => None,
         };
+        let feeding = Feeding::start(settings, &feed, &telemetry);
         let outcome = pipeline::run(settings, stop, &telemetry, &mut show).await;
         telemetry.health.waits(Part::Pipeline, "stopping");
         if let Some(server) = server {
             server.stop().await;
         }
+        feeding.stop().await;
         anyhow::Ok(outcome?)
     });
     if let Some(bar) = &bar {
@@ -74,6 +82,24 @@ pub fn execute(settings: &Arc<Settings>, stop: &Arc<AtomicBool>) -> anyhow::Resu
     // The reading thread may be blocked on standard input; it must not hold up the exit.
     runtime.shutdown_background();
     outcome
+}
+
+/// What the server offers besides probes and metrics.
+fn offers(settings: &Settings, feed: &Feed, telemetry: &Telemetry) -> anyhow::Result<Offers> {
+    let gate = match &settings.check {
+        Some(check) => {
+            let shared = Arc::new(Shared::new(&pipeline::hash_key(settings)?));
+            let judge = Judge::new(Arc::clone(&settings.policy), shared);
+            let metrics = telemetry.metrics.clone();
+            Some(Gate::new(feed.clone(), judge, check.clone(), metrics))
+        }
+        None => None,
+    };
+    let feeds = settings.feeds.clone();
+    Ok(Offers {
+        feeds: feeds.map(|settings| (feed.clone(), settings)),
+        gate,
+    })
 }
 
 /// A flag that Ctrl-C and SIGTERM set; the run then stores what it has and ends.

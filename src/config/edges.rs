@@ -199,7 +199,7 @@ fn read_options(
 }
 
 /// The text of a secret, without surrounding white space.
-fn read_secret(
+pub(super) fn read_secret(
     section: &Section<'_>,
     place: &str,
     secret: &Secret,
@@ -432,6 +432,8 @@ pub(super) fn read_api(section: &Section<'_>) -> Option<ApiSettings> {
         .string("listen")
         .unwrap_or_else(|| "127.0.0.1:8470".to_owned());
     let listen = parse_listen(section, "listen", &listen);
+    let ext_authz = section.string("ext_authz");
+    let ext_authz = ext_authz.map(|text| parse_listen(section, "ext_authz", &text));
     section.string("state");
     section.strings("trusted_proxies", false);
     section.secret("seal_key");
@@ -440,5 +442,5 @@ pub(super) fn read_api(section: &Section<'_>) -> Option<ApiSettings> {
     tls.string("key");
     tls.finish();
     section.finish();
-    Some(ApiSettings { listen })
+    Some(ApiSettings { listen, ext_authz })
 }

@@ -3,6 +3,7 @@
 //! Secrets are never in the file: it names an environment variable or another file.
 
 mod edges;
+mod feeds;
 mod reader;
 mod resolve;
 mod tokens;
@@ -21,7 +22,9 @@ use thiserror::Error;
 
 use crate::model::{Network, Problem, Problems};
 use crate::policy::{self, Policy};
+use crate::publish::exporters::ExporterSettings;
 use crate::store::StoreSettings;
+use crate::wire::secret::SharedKey;
 use crate::{correlate, decode};
 
 /// Everything one pipeline needs.
@@ -55,6 +58,12 @@ pub struct Settings {
     pub detect: DetectSettings,
     /// The block list.
     pub block_list: BlockListSettings,
+    /// Who may read the list; `None` = nobody.
+    pub feeds: Option<FeedSettings>,
+    /// The inline check; `None` = nobody is answered.
+    pub check: Option<CheckSettings>,
+    /// Gateways that are told the list.
+    pub exporters: Vec<ExporterSettings>,
     /// Key of the hashes; `None` = generated in the store's folder.
     pub hash_key: Option<Vec<u8>>,
     /// What to judge against.
@@ -196,6 +205,48 @@ impl fmt::Debug for HttpSource {
 pub struct ApiSettings {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// Address of the inline check over gRPC.
+    pub ext_authz: Option<SocketAddr>,
+}
+
+/// Who may read the block list.
+#[derive(Clone, Debug)]
+pub struct FeedSettings {
+    /// One for each reader.
+    pub keys: Vec<FeedKey>,
+}
+
+/// A reader of the block list.
+#[derive(Clone, Debug)]
+pub struct FeedKey {
+    /// Its name.
+    pub name: String,
+    /// What it shows.
+    pub key: SharedKey,
+    /// Zones whose entries it sees; empty = all.
+    pub zones: Vec<String>,
+}
+
+/// The inline check.
+#[derive(Clone, Debug)]
+pub struct CheckSettings {
+    /// Whether `block` rules refuse a request too, besides the list.
+    pub judge: bool,
+    /// What is answered while the list has not been read.
+    pub unavailable: Unavailable,
+    /// How many proxies in front of Envoy are trusted to say who the client is in `x-forwarded-for`.
+    pub trusted_hops: usize,
+    /// What gateways show; only loopback addresses may do without.
+    pub key: Option<SharedKey>,
+}
+
+/// What is answered when there is nothing to decide by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The request may pass.
+    Allow,
+    /// It may not.
+    Refuse,
 }
 
 /// When and over what labels and insights are decided.

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::edges::{positive, read_api, read_publish, read_source, read_store};
+use super::feeds::{read_check, read_exporters, read_feeds};
 use super::reader::{Secret, Section};
 use super::tokens::TokenDefaults;
 use super::zones::read_zones;
 use super::{
-    ApiSettings, BlockListSettings, DetectSettings, PublishSettings, Settings, SourceSettings,
+    ApiSettings, BlockListSettings, CheckSettings, DetectSettings, FeedSettings, PublishSettings,
+    Settings, SourceSettings,
 };
 use crate::model::{Method, Network, Problem};
 use crate::policy::Policy;
 use crate::policy::objects::ZoneObject;
+use crate::publish::exporters::ExporterSettings;
 use crate::store::StoreSettings;
 use crate::{correlate, decode};
 
@@ -35,6 +38,9 @@ pub(super) struct Draft {
     dead_letter_bytes: bool,
     detect: DetectSettings,
     block_list: BlockListSettings,
+    feeds: Option<FeedSettings>,
+    check: Option<CheckSettings>,
+    exporters: Vec<ExporterSettings>,
     hash_key: Option<Vec<u8>>,
     warnings: Vec<Problem>,
 }
@@ -56,6 +62,9 @@ impl Draft {
             dead_letter_bytes: self.dead_letter_bytes,
             detect: self.detect,
             block_list: self.block_list,
+            feeds: self.feeds,
+            check: self.check,
+            exporters: self.exporters,
             hash_key: self.hash_key,
             policy: Arc::new(policy),
             warnings: self.warnings,
@@ -100,6 +109,10 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
     privacy.finish();
     let block_list = read_blocklist(&root.section("blocklist"));
     let zones = read_zones(root, folder, &tokens.defaults(&store));
+    let ids: Vec<&str> = zones.iter().map(|zone| zone.id.as_str()).collect();
+    let feeds = read_feeds(&root.section("feeds"), api.as_ref(), &ids, folder);
+    let check = read_check(&root.section("check"), api.as_ref(), folder);
+    let exporters = read_exporters(&root.sections("exporters"), &ids, folder);
     root.finish();
     Draft {
         zones,
@@ -117,6 +130,9 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         dead_letter_bytes,
         detect,
         block_list,
+        feeds,
+        check,
+        exporters,
         hash_key,
         warnings: Vec::new(),
     }

@@ -76,6 +76,14 @@ impl Family {
             held.iter().find(|entry| entry.expires_at > now)
         })
     }
+
+    fn covering(&self, bits: u128, now: i64) -> impl Iterator<Item = &Arc<BlockEntry>> {
+        let held = self
+            .lengths
+            .keys()
+            .filter_map(move |prefix| self.entries.get(&(*prefix, self.cut(bits, *prefix))));
+        held.flatten().filter(move |entry| entry.expires_at > now)
+    }
 }
 
 /// The networks of one zone.
@@ -120,12 +128,27 @@ impl Networks {
         family.remove(prefix, bits, key);
     }
 
+    /// An IPv6 network wider than the mapped block, like `::/0`, is meant for IPv6 and holds no IPv4 address.
+    fn family(&self, address: IpAddr) -> (&Family, u128) {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => (&self.v4, u128::from(v4.to_bits())),
+            IpAddr::V6(v6) => (&self.v6, v6.to_bits()),
+        }
+    }
+
     /// The narrowest network that holds the address.
     pub(super) fn find(&self, address: IpAddr, now: i64) -> Option<&Arc<BlockEntry>> {
-        match address.to_canonical() {
-            // An IPv6 network wider than the mapped block, like ::/0, is meant for IPv6 and refuses no IPv4 client.
-            IpAddr::V4(v4) => self.v4.find(u128::from(v4.to_bits()), now),
-            IpAddr::V6(v6) => self.v6.find(v6.to_bits(), now),
-        }
+        let (family, bits) = self.family(address);
+        family.find(bits, now)
+    }
+
+    /// Every network that holds the address.
+    pub(super) fn covering(
+        &self,
+        address: IpAddr,
+        now: i64,
+    ) -> impl Iterator<Item = &Arc<BlockEntry>> {
+        let (family, bits) = self.family(address);
+        family.covering(bits, now)
     }
 }

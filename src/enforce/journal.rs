@@ -68,6 +68,12 @@ impl Journal {
         Some(self.changes.range(first..).cloned().collect())
     }
 
+    /// Every change that is kept, oldest first.
+    #[must_use]
+    pub fn kept(&self) -> Vec<Arc<Change>> {
+        self.changes.iter().cloned().collect()
+    }
+
     /// When the next entry ends, epoch milliseconds.
     #[must_use]
     pub fn next_end(&self) -> Option<i64> {

@@ -8,6 +8,7 @@
 
 mod address;
 mod journal;
+pub mod render;
 mod view;
 
 #[cfg(test)]

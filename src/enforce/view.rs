@@ -214,6 +214,27 @@ impl View {
             .or_else(|| index.agents.get(asked.user_agent?).filter(holds))
     }
 
+    /// Every enforced entry of one entity, whatever its zone and time.
+    #[must_use]
+    pub fn listed(&self, kind: BlockKind, entity: &str) -> Vec<&Arc<BlockEntry>> {
+        let zones = self.zones.keys();
+        zones
+            .filter_map(|zone| {
+                let key = BlockKey::new(zone, kind, entity).ok()?;
+                self.entries.get(&key).filter(|entry| !entry.simulated)
+            })
+            .collect()
+    }
+
+    /// Every enforced entry of every zone that holds the address at `now`.
+    #[must_use]
+    pub fn covering(&self, address: IpAddr, now: i64) -> Vec<&Arc<BlockEntry>> {
+        let zones = self.zones.values();
+        zones
+            .flat_map(|index| index.networks.covering(address, now))
+            .collect()
+    }
+
     /// Lists an entry, or changes it.
     pub(super) fn insert(&mut self, entry: &Arc<BlockEntry>) {
         self.unindex(&entry.key);

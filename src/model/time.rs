@@ -23,6 +23,15 @@ impl EventTime {
         Self::from_nanos(millis.checked_mul(1_000_000)?)
     }
 
+    /// Time from epoch milliseconds; what lies outside 1970–2100 is its nearest end.
+    #[must_use]
+    pub fn clamped(millis: i64) -> Self {
+        let last = Self::END_SECONDS * 1_000 - 1;
+        Self {
+            nanos: millis.clamp(0, last) * 1_000_000,
+        }
+    }
+
     /// Time from epoch seconds; `None` outside 1970–2100.
     #[must_use]
     pub fn from_seconds(seconds: i64) -> Option<Self> {

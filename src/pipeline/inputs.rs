@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::commit::Committer;
 use super::run::Fault;
-use crate::config::FileSource;
+use crate::config::{FileSource, Settings};
 use crate::source::file::Input;
+use crate::store::StoreSettings;
 
 /// Shortest key that is believed to be whole; the keys made here have 64 characters.
 const MIN_KEY: usize = 16;
@@ -78,6 +79,26 @@ pub(super) fn rotated_away(source: &FileSource, committer: &Committer) -> Vec<Pa
 }
 
 /// The key of the hashes in the store's folder, made on first use and readable by its owner only.
+/// The key of the hashes: the configured one, or the one in the folder of the local store, which is made when there is
+/// none.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn hash_key(settings: &Settings) -> Result<Vec<u8>, Fault> {
+    match (&settings.hash_key, &settings.store) {
+        (Some(key), _) => Ok(key.clone()),
+        (None, StoreSettings::Local(store)) => {
+            fs::create_dir_all(store).map_err(|source| Fault::HashKey {
+                path: store.clone(),
+                source,
+            })?;
+            stored_key(store)
+        }
+        // `config` refuses a store that is shared without a key.
+        (None, StoreSettings::ClickHouse(_)) => Err(Fault::Stage("configuration")),
+    }
+}
+
 pub(super) fn stored_key(store: &Path) -> Result<Vec<u8>, Fault> {
     let path = store.join("hash.key");
     let fault = |source| Fault::HashKey {

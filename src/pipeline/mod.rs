@@ -6,6 +6,7 @@
 pub mod commit;
 mod detections;
 pub mod evaluator;
+pub mod feeding;
 pub mod http;
 mod inputs;
 mod judging;
@@ -16,6 +17,7 @@ pub mod service;
 pub mod stream;
 
 pub use commit::Committer;
+pub use inputs::hash_key;
 pub use listing::Desk;
 pub use partition::{Flush, Partition};
 pub use run::{Fault, Progress, Summary, run};

@@ -23,6 +23,8 @@ pub struct Feed(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// The number of its first state: tells feeds of two processes apart.
+    origin: u64,
     journal: Mutex<Journal>,
     view: RwLock<Arc<View>>,
     version: watch::Sender<u64>,
@@ -52,6 +54,7 @@ impl Feed {
         let journal = Journal::new(sequence);
         let view = Arc::new(journal.view().clone());
         Self(Arc::new(Inner {
+            origin: sequence,
             journal: Mutex::new(journal),
             view: RwLock::new(view),
             version: watch::Sender::new(sequence),
@@ -90,6 +93,18 @@ impl Feed {
     pub fn since(&self, sequence: u64) -> (Arc<View>, Option<Vec<Arc<Change>>>) {
         let journal = self.journal();
         (self.view(), journal.since(sequence))
+    }
+
+    /// Every change that is kept, oldest first.
+    #[must_use]
+    pub fn kept(&self) -> Vec<Arc<Change>> {
+        self.journal().kept()
+    }
+
+    /// Tells this feed from one of another process, whose numbers count other changes.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{:x}", self.0.origin)
     }
 
     /// Whether the list has been read once. Until then an empty view means "not known", not "nothing is refused".

@@ -2,6 +2,7 @@
 
 pub mod blocklist;
 pub mod events;
+pub mod exporters;
 pub mod feed;
 pub mod file;
 pub mod kafka;

@@ -28,7 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::clock;
 use crate::model::{EventTime, Reject};
 use crate::telemetry::Metrics;
-use crate::wire::http::{BindError, Server, bind, json};
+use crate::wire::http::{BindError, Protocol, Server, bind, json};
 use body::Coding;
 use problem::Problem;
 
@@ -136,7 +136,7 @@ pub async fn listen(
         batches,
         metrics: metrics.clone(),
     };
-    let server = Server::start(listener, router(door), CONNECTIONS, GRACE)
+    let server = Server::start(listener, router(door), Protocol::Http1, CONNECTIONS, GRACE)
         .map_err(|source| BindError::new(address, place, source))?;
     Ok((server, received))
 }

@@ -17,6 +17,8 @@ pub enum Part {
     Store,
     /// Where events are published to.
     Publisher,
+    /// The block list: not read yet.
+    BlockList,
 }
 
 impl Part {
@@ -29,6 +31,7 @@ impl Part {
             Self::Keys => "keys",
             Self::Store => "store",
             Self::Publisher => "publisher",
+            Self::BlockList => "blocklist",
         }
     }
 }

@@ -1,18 +1,20 @@
-//! A bounded HTTP/1.1 server: what serves the management port and what the HTTP source listens with.
+//! A bounded HTTP server: what serves the management port, what the HTTP source listens with, and, over HTTP/2 without
+//! TLS, what gRPC is spoken on.
 //!
 //! Enters: a listener and a router. Leaves: answers. Bounded here: connections, the size of a head and the time it may
 //! take. Bodies are bounded by whoever reads them. TLS is not here: a gateway or a sidecar in front has the certificates.
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use thiserror::Error;
@@ -23,8 +25,14 @@ use tokio::time::{sleep, timeout};
 
 /// Longest time for a head, and for the pause before the next request of a connection: that of hyper.
 const HEAD_TIME: Duration = Duration::from_secs(30);
-/// Longest head, bytes: an event source and a scraper send a few hundred.
-const HEAD_BYTES: usize = 16 << 10;
+/// Longest head, bytes: the inline check is passed what a client sent, of which nginx takes up to 32 KiB by default.
+const HEAD_BYTES: usize = 48 << 10;
+/// Most headers of a request (design section 12).
+const HEADERS: usize = 256;
+/// Requests of one HTTP/2 connection that may be under way.
+const STREAMS: u32 = 1_024;
+/// Longest silence on an HTTP/2 connection before it is asked whether it lives, and longest time for the answer.
+const PING: Duration = Duration::from_secs(30);
 /// Buffer of a connection, bytes; hyper's default is six times as much.
 const BUFFER: usize = 64 << 10;
 /// Pause after the system refused a connection, usually because there are no file descriptors left.
@@ -81,6 +89,15 @@ impl Stopper {
     }
 }
 
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge (RFC 9113 section 3.3), as gRPC is without TLS.
+    Http2,
+}
+
 /// A server at work.
 #[derive(Debug)]
 pub struct Server {
@@ -98,12 +115,19 @@ impl Server {
     pub fn start(
         listener: TcpListener,
         router: Router,
+        protocol: Protocol,
         connections: usize,
         grace: Duration,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(accept(listener, router, connections, grace, stopped));
+        let task = tokio::spawn(accept(
+            listener,
+            (router, protocol),
+            connections,
+            grace,
+            stopped,
+        ));
         Ok(Self {
             address,
             stopper: Stopper(Arc::new(stop)),
@@ -133,7 +157,7 @@ impl Server {
 
 async fn accept(
     listener: TcpListener,
-    router: Router,
+    (router, protocol): (Router, Protocol),
     connections: usize,
     grace: Duration,
     mut stopped: watch::Receiver<bool>,
@@ -151,7 +175,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = converse(stream, router.clone(), stopped.clone());
+                let connection = converse(stream, router.clone(), protocol, stopped.clone());
                 at_work.spawn(async move {
                     connection.await;
                     drop(slot);
@@ -185,26 +209,55 @@ pub fn json(status: StatusCode, content_type: &'static str, body: &impl Serializ
 }
 
 /// Serves one connection to its end.
-async fn converse(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn converse(
+    stream: TcpStream,
+    router: Router,
+    protocol: Protocol,
+    stopped: watch::Receiver<bool>,
+) {
     // Answers are small; waiting for more of them only delays the sender.
     let _ = stream.set_nodelay(true);
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_header_size(HEAD_BYTES)
-        .max_buf_size(BUFFER);
-    let service = TowerToHyperService::new(router);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = asked(&mut stopped) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let (stream, service) = (TokioIo::new(stream), TowerToHyperService::new(router));
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIME)
+                .max_header_size(HEAD_BYTES)
+                .max_headers(HEADERS)
+                .max_buf_size(BUFFER);
+            let connection = builder.serve_connection(stream, service);
+            until(connection, http1::Connection::graceful_shutdown, stopped).await
+        }
+        Protocol::Http2 => {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS)
+                .keep_alive_interval(PING)
+                .keep_alive_timeout(PING);
+            let connection = builder.serve_connection(stream, service);
+            until(connection, http2::Connection::graceful_shutdown, stopped).await
         }
     };
     if let Err(error) = ended {
         tracing::debug!("a connection broke: {error}");
+    }
+}
+
+/// Drives a connection to its end; after a stop it ends with the request that it has begun.
+async fn until<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    shut_down: fn(Pin<&mut C>),
+    mut stopped: watch::Receiver<bool>,
+) -> hyper::Result<()> {
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = asked(&mut stopped) => {
+            shut_down(connection.as_mut());
+            connection.await
+        }
     }
 }

@@ -20,7 +20,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &["model"]),
     ("source", &["model", "clock", "telemetry", "policy", "wire"]),
     ("store", &["model", "clock", "window", "wire"]),
-    ("publish", &["model", "clock", "detect", "enforce", "wire"]),
+    (
+        "publish",
+        &["model", "clock", "telemetry", "detect", "enforce", "wire"],
+    ),
     (
         "pipeline",
         &[
@@ -40,10 +43,32 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
-    ("api", &["telemetry", "wire", "config"]),
+    (
+        "api",
+        &[
+            "model",
+            "clock",
+            "telemetry",
+            "policy",
+            "enrich",
+            "enforce",
+            "publish",
+            "wire",
+            "config",
+        ],
+    ),
     (
         "config",
-        &["model", "decode", "correlate", "policy", "store", "wire"],
+        &[
+            "model",
+            "decode",
+            "correlate",
+            "policy",
+            "enforce",
+            "store",
+            "publish",
+            "wire",
+        ],
     ),
 ];
 

@@ -123,6 +123,14 @@ impl Log {
             .map_err(|source| self.error(source))
     }
 
+    /// Whether there is nothing to read: the topic does not exist.
+    #[must_use]
+    pub fn is_unassigned(&self) -> bool {
+        self.consumer
+            .assignment()
+            .is_ok_and(|list| list.count() == 0)
+    }
+
     /// The next record, the end of all partitions, or silence for as long as `patience`.
     ///
     /// # Errors

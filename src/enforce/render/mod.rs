@@ -1,0 +1,207 @@
+//! A whole list in the words of a gateway: text that is complete, that no entity can break or widen, and that says what
+//! it had to leave out. Equal lists give equal bytes.
+//!
+//! **A new format**: `<name>.rs` with a pure `render`, a line in [`FORMATS`], a case in the tests of every hostile value,
+//! and the gateway's snippet in the README.
+
+mod crowdsec;
+mod envoy;
+mod haproxy;
+mod nginx;
+
+pub use crowdsec::{Decision, Filter, Wanted, live, startup, stream};
+pub use envoy::EXTENSION as ENVOY_EXTENSION;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Selection, View};
+use crate::model::{BlockEntry, BlockKind, Network};
+
+/// One file of a rendering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its name.
+    pub name: &'static str,
+    /// Its whole content.
+    pub text: String,
+}
+
+/// Entries that a format cannot express.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Omitted {
+    /// Their kind.
+    pub kind: BlockKind,
+    /// How many.
+    pub count: usize,
+    /// Why, and what refuses them instead.
+    pub why: &'static str,
+}
+
+/// A list in one format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendering {
+    /// The files; always the same names, whatever is listed.
+    pub files: Vec<File>,
+    /// Entries that are expressed.
+    pub written: usize,
+    /// Those that are not.
+    pub omitted: Vec<Omitted>,
+}
+
+impl Rendering {
+    /// Number of entries left out.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.omitted.iter().map(|omitted| omitted.count).sum()
+    }
+
+    /// All files as one text; several are told apart by a line with their names.
+    #[must_use]
+    pub fn concatenated(&self) -> String {
+        match self.files.as_slice() {
+            [only] => only.text.clone(),
+            files => {
+                let mut text = String::new();
+                for File { name, text: whole } in files {
+                    // A string takes everything that is written to it.
+                    let _ = write!(text, "# file: {name}\n{whole}");
+                }
+                text
+            }
+        }
+    }
+}
+
+/// A format that gateways read.
+#[derive(Debug)]
+pub struct Format {
+    /// Its name in commands, addresses and configuration.
+    pub name: &'static str,
+    /// Content type of its files.
+    pub content_type: &'static str,
+    /// Names of its files.
+    pub files: &'static [&'static str],
+    /// Why entries of a kind are left out; `None` = they are expressed.
+    omits: fn(BlockKind) -> Option<&'static str>,
+    render: fn(&Sorted<'_>, &[Omitted], i64) -> Vec<String>,
+}
+
+/// Every format but JSON, which is [`crate::publish`]'s own.
+pub const FORMATS: &[Format] = &[
+    nginx::FORMAT,
+    haproxy::FORMAT,
+    envoy::FORMAT,
+    crowdsec::FORMAT,
+];
+
+/// The format of this name.
+#[must_use]
+pub fn format(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}
+
+impl Format {
+    /// The whole list as it holds at `now`.
+    #[must_use]
+    pub fn render(&self, view: &View, selection: &Selection, now: i64) -> Rendering {
+        let mut omitted: BTreeMap<BlockKind, Omitted> = BTreeMap::new();
+        let mut sorted = Sorted::default();
+        let mut written = 0;
+        for entry in view.select(selection, now) {
+            let kind = entry.key.kind();
+            if let Some(why) = (self.omits)(kind) {
+                let omitted = omitted.entry(kind).or_insert(Omitted {
+                    kind,
+                    count: 0,
+                    why,
+                });
+                omitted.count += 1;
+            } else {
+                written += 1;
+                sorted.add(entry);
+            }
+        }
+        let omitted: Vec<_> = omitted.into_values().collect();
+        let texts = (self.render)(&sorted, &omitted, now);
+        let files = self.files.iter().zip(texts);
+        Rendering {
+            files: files.map(|(name, text)| File { name, text }).collect(),
+            written,
+            omitted,
+        }
+    }
+}
+
+/// What is to be expressed: each entity once, however many zones list it, in a stable order.
+#[derive(Debug, Default)]
+struct Sorted<'v> {
+    /// (IPv6, address, prefix length); IPv4-mapped networks as IPv4 (RFC 4291 section 2.5.5.2).
+    networks: BTreeSet<(IpAddr, u8)>,
+    asns: BTreeSet<u32>,
+    named: BTreeSet<(BlockKind, &'v str)>,
+    entries: Vec<&'v Arc<BlockEntry>>,
+}
+
+impl<'v> Sorted<'v> {
+    fn add(&mut self, entry: &'v Arc<BlockEntry>) {
+        self.entries.push(entry);
+        let entity = entry.key.entity();
+        match (entry.key.kind(), entry.key.network()) {
+            (BlockKind::Ip | BlockKind::Cidr, Some(network)) => {
+                self.networks.insert(folded(network));
+            }
+            (BlockKind::Asn, _) => {
+                self.asns.extend(entity.parse::<u32>());
+            }
+            (kind, _) => {
+                self.named.insert((kind, entity));
+            }
+        }
+    }
+
+    /// `192.0.2.0/24`, one after the other.
+    fn networks(&self) -> impl Iterator<Item = String> {
+        self.networks
+            .iter()
+            .map(|(address, prefix)| format!("{address}/{prefix}"))
+    }
+
+    fn entities(&self, kind: BlockKind) -> impl Iterator<Item = &'v str> {
+        let of_kind = self.named.range((kind, "")..);
+        of_kind
+            .map(|(of, entity)| (*of, *entity))
+            .take_while(move |(of, _)| *of == kind)
+            .map(|(_, entity)| entity)
+    }
+}
+
+/// A network as gateways compare it: one that is IPv4 in IPv6 clothes is IPv4.
+fn folded(network: Network) -> (IpAddr, u8) {
+    let (address, prefix) = (network.address(), network.prefix());
+    let mapped = match address {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().zip(prefix.checked_sub(96)),
+        IpAddr::V4(_) => None,
+    };
+    match mapped {
+        Some((v4, prefix)) => (IpAddr::V4(v4), prefix),
+        None => (address, prefix),
+    }
+}
+
+/// What stands at the top of a file in which `#` starts a comment.
+fn comment(omitted: &[Omitted]) -> String {
+    let mut text =
+        "# Written by gatewatch: the whole list, replaced with every change.\n".to_owned();
+    for Omitted { kind, count, why } in omitted {
+        let kind = kind.as_str();
+        // A string takes everything that is written to it.
+        let _ = writeln!(text, "# left out: {count} of kind {kind}: {why}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Keeps the feed of this process: ends entries when their time is over, reads the topic of the list, tells gateways.
+//!
+//! Enters: the settings and a feed. Leaves: a feed that follows the list wherever it is decided. Of a pipeline that
+//! publishes to Kafka every process reads the compacted topic for itself, so every one can answer and tell gateways. Of an
+//! embedded one the fold in the same process fills the feed, and there is nothing to read here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::evaluator::Plan;
+use crate::clock;
+use crate::config::Settings;
+use crate::detect::blocklist::Edit;
+use crate::model::{BlockEntry, BlockKey};
+use crate::publish::feed::Feed;
+use crate::publish::kafka::{Log, PublishError, Read, Record};
+use crate::publish::{BLOCK_LIST, blocklist, exporters};
+use crate::telemetry::{Part, Telemetry};
+
+/// How long one look for a record takes, and so a stop at most.
+const LOOK: Duration = Duration::from_millis(200);
+/// Silence while the list is read for the first time, after which it is read anew.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pauses between tries to read the topic, the first and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// The tasks around a feed.
+pub struct Feeding {
+    tasks: JoinSet<()>,
+    reader: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Feeding {
+    /// Starts what the settings ask for, in tasks of the caller's runtime.
+    #[must_use]
+    pub fn start(settings: &Settings, feed: &Feed, telemetry: &Telemetry) -> Self {
+        let mut tasks = JoinSet::new();
+        let stop = Arc::new(AtomicBool::new(false));
+        let wanted =
+            settings.feeds.is_some() || settings.check.is_some() || !settings.exporters.is_empty();
+        if !wanted {
+            return Self {
+                tasks,
+                reader: None,
+                stop,
+            };
+        }
+        tasks.spawn(feed.clone().keep());
+        for exporter in &settings.exporters {
+            let metrics = telemetry.metrics.clone();
+            tasks.spawn(exporters::run(feed.clone(), exporter.clone(), metrics));
+        }
+        let reader = Plan::of(settings).map(|plan| {
+            let waits = "the block list has not been read yet";
+            telemetry.health.waits(Part::BlockList, waits);
+            let reader = Reader {
+                plan,
+                feed: feed.clone(),
+                telemetry: telemetry.clone(),
+                stop: Arc::clone(&stop),
+            };
+            tokio::task::spawn_blocking(move || reader.follow())
+        });
+        Self {
+            tasks,
+            reader,
+            stop,
+        }
+    }
+
+    /// Stops everything. What gateways were told stays as it is.
+    pub async fn stop(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.tasks.shutdown().await;
+        if let Some(reader) = self.reader {
+            // It looks at the flag several times a second; a panic has been reported by the runtime.
+            let _ = reader.await;
+        }
+    }
+}
+
+/// Follows the topic of the list on a thread of its own.
+struct Reader {
+    plan: Plan,
+    feed: Feed,
+    telemetry: Telemetry,
+    stop: Arc<AtomicBool>,
+}
+
+impl Reader {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn follow(&self) {
+        let mut pause = PAUSES.0;
+        while !self.stopped() {
+            let problem = match self.read(&mut pause) {
+                Ok(()) => continue,
+                Err(problem) => problem,
+            };
+            tracing::warn!("the block list cannot be read, next try in {pause:.1?}: {problem}");
+            if !self.feed.loaded() {
+                let waits = format!("the block list has not been read: {problem}");
+                self.telemetry.health.waits(Part::BlockList, waits);
+            }
+            let mut left = pause;
+            while !left.is_zero() && !self.stopped() {
+                let step = left.min(LOOK);
+                std::thread::sleep(step);
+                left = left.saturating_sub(step);
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Reads the whole topic, then what is written to it, until the stop or a failure.
+    fn read(&self, pause: &mut Duration) -> Result<(), String> {
+        let told = |error: PublishError| error.to_string();
+        let mut log = Log::whole(&self.plan.cluster, BLOCK_LIST).map_err(told)?;
+        if log.is_unassigned() {
+            return Err(format!(
+                "the topic {} does not exist yet",
+                self.plan.cluster.topic(BLOCK_LIST)
+            ));
+        }
+        let mut held: BTreeMap<BlockKey, BlockEntry> = BTreeMap::new();
+        let mut whole = false;
+        let mut silent = Duration::ZERO;
+        while !self.stopped() {
+            match log.next(LOOK).map_err(told)? {
+                Read::Record(record) => {
+                    silent = Duration::ZERO;
+                    match self.edit(record) {
+                        Some(edit) if whole => self.feed.apply(&[edit]),
+                        Some(Edit::Listed(entry)) => {
+                            held.insert(entry.key.clone(), entry);
+                        }
+                        Some(Edit::Ended(key)) => {
+                            held.remove(&key);
+                        }
+                        None => {}
+                    }
+                }
+                Read::End if !whole => {
+                    whole = true;
+                    *pause = PAUSES.0;
+                    let now = clock::now_millis();
+                    let held = std::mem::take(&mut held).into_values();
+                    // Their end is published when an evaluator runs; they are over before.
+                    self.feed
+                        .replace(held.filter(|entry| entry.expires_at > now).collect());
+                    self.telemetry.health.ready(Part::BlockList);
+                }
+                Read::Silence if !whole => {
+                    silent += LOOK;
+                    if silent >= PATIENCE {
+                        return Err(format!("nothing came for {PATIENCE:?}"));
+                    }
+                }
+                Read::End | Read::Silence => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What a record changes. One of another pipeline has taken the place of ours, which is over with it.
+    fn edit(&self, record: Record) -> Option<Edit> {
+        let key = BlockKey::parse(&record.key);
+        let Some(value) = record.value else {
+            return key.map(Edit::Ended);
+        };
+        match blocklist::read_entry(&self.plan.pipeline, &record.key, &value) {
+            Ok(Some(entry)) => Some(Edit::Listed(entry)),
+            Ok(None) => key.map(Edit::Ended),
+            Err(problem) => {
+                tracing::warn!("the entry {:?} is not readable: {problem}", record.key);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The local API of `CrowdSec`, as a bouncer uses it.
+
+use gatewatch::detect::blocklist::Edit;
+use gatewatch::model::BlockKind;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use super::{Served, ZONE, ip, listed, plain_check, strings};
+
+#[tokio::test]
+async fn bouncers_are_told_as_crowdsec_tells_them() {
+    let served = Served::start(plain_check()).await;
+    served.feed.replace(vec![
+        ip("192.0.2.1"),
+        listed(ZONE, BlockKind::Cidr, "198.51.100.0/24"),
+        listed(ZONE, BlockKind::Asn, "64500"),
+        listed("other", BlockKind::Ip, "192.0.2.1"),
+    ]);
+    let both = strings(&["192.0.2.1", "198.51.100.0/24"]);
+    let nothing = (Vec::new(), Vec::new());
+    assert_eq!(
+        served.pull("startup=true").await,
+        (both.clone(), Vec::new())
+    );
+    // The bare question mark of the Debian bouncer.
+    assert_eq!(served.pull("").await, nothing);
+    assert_eq!(
+        served.pull("startup=true&scopes=AS,Country").await.0,
+        ["64500"]
+    );
+    assert_eq!(
+        served.pull("startup=true").await.0,
+        both,
+        "a second start gives all again"
+    );
+
+    served.feed.apply(&[
+        Edit::Ended(ip("192.0.2.1").key),
+        Edit::Listed(ip("192.0.2.2")),
+    ]);
+    let head = served.asked(Method::HEAD, "/v1/decisions/stream");
+    let head = head.header("x-api-key", "key of one").send().await.unwrap();
+    assert_eq!(head.status(), StatusCode::OK);
+    let told = (
+        strings(&["192.0.2.1", "192.0.2.2"]),
+        strings(&["192.0.2.1"]),
+    );
+    assert_eq!(served.pull("").await, told, "the other zone still lists it");
+    assert_eq!(served.pull("").await, nothing);
+    let zoned = listed("other", BlockKind::Ip, "192.0.2.1");
+    served.feed.apply(&[Edit::Ended(zoned.key)]);
+    assert_eq!(served.pull("").await, (Vec::new(), strings(&["192.0.2.1"])));
+
+    let decision = &served.json("/v1/decisions?ip=192.0.2.2").await[0];
+    assert_eq!(decision["duration"], "1h0m0s");
+    assert_eq!(decision["scope"], "Ip");
+    assert_eq!(decision["type"], "ban");
+    assert_eq!(decision["origin"], "gatewatch");
+    assert_eq!(decision["scenario"], "gatewatch/stuffing");
+    assert!(decision["id"].as_u64().is_some_and(|id| id < 1 << 53));
+    assert_eq!(
+        served
+            .get("/v1/decisions?ip=203.0.113.1")
+            .await
+            .text()
+            .await
+            .unwrap(),
+        "null"
+    );
+    let ranged = served.json("/v1/decisions?ip=198.51.100.7").await;
+    assert_eq!(ranged[0]["value"], "198.51.100.0/24");
+    assert_eq!(
+        served
+            .get("/v1/decisions?range=198.51.0.0/16")
+            .await
+            .text()
+            .await
+            .unwrap(),
+        "null"
+    );
+    let within = served
+        .json("/v1/decisions?range=198.51.0.0/16&contains=false")
+        .await;
+    assert_eq!(within[0]["scope"], "Range");
+    for bad in [
+        "/v1/decisions?ip=x",
+        "/v1/decisions/stream?startup=maybe",
+        "/v1/decisions?contains=2",
+    ] {
+        let answer = served.get(bad).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{bad}");
+        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        assert!(body["message"].is_string(), "{body}");
+    }
+
+    let report = |body: &'static str| {
+        let request = served.asked(Method::POST, "/v1/usage-metrics");
+        request.header("x-api-key", "key of one").body(body).send()
+    };
+    let taken = report(r#"{"remediation_components":[{"name":"b"}]}"#)
+        .await
+        .unwrap();
+    assert_eq!(
+        (taken.status(), taken.text().await.unwrap().as_str()),
+        (StatusCode::CREATED, "")
+    );
+    assert_eq!(report("{").await.unwrap().status(), StatusCode::BAD_REQUEST);
+    assert_eq!(served.get("/v1/heartbeat").await.status(), StatusCode::OK);
+    served.servers.stop().await;
+}
+
+#[tokio::test]
+async fn a_pull_that_was_cut_short_is_told_again_and_readers_do_not_share_their_place() {
+    let served = Served::start(plain_check()).await;
+    // More than the system's buffers take without a reader.
+    let many = (0..40_000).map(|n| ip(&format!("10.{}.{}.{}", n / 65_536, n / 256 % 256, n % 256)));
+    served.feed.replace(many.collect());
+    {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(served.servers.address()).unwrap();
+        let head = "GET /v1/decisions/stream HTTP/1.1\r\nhost: x\r\nx-api-key: key of one\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut first = [0; 1_000];
+        tokio::task::spawn_blocking(move || stream.read_exact(&mut first).unwrap())
+            .await
+            .unwrap();
+    }
+    assert_eq!(served.pull("").await.0.len(), 40_000);
+    assert_eq!(served.pull("").await.0.len(), 0);
+    let other = served
+        .asked(Method::GET, "/v1/decisions/stream")
+        .header("x-api-key", "key of two");
+    let other: Value =
+        serde_json::from_slice(&other.send().await.unwrap().bytes().await.unwrap()).unwrap();
+    assert_eq!(other["new"].as_array().unwrap().len(), 40_000);
+    served.servers.stop().await;
+}
