@@ -8,6 +8,7 @@ pub mod batch;
 mod fixtures;
 pub mod mtls;
 pub mod privacy;
+pub mod rules;
 pub mod schema;
 pub mod session;
 pub mod token;

@@ -8,6 +8,7 @@
     reason = "a test stops where something is wrong"
 )]
 
+mod adapters;
 mod bad_input;
 mod block_list;
 mod command;
@@ -18,8 +19,10 @@ mod corpora;
 mod crash;
 mod feeds;
 mod follow;
+mod grammar;
 mod house;
 mod http_source;
+mod jwks;
 mod payloads;
 mod privacy;
 mod quickstart;

@@ -1,0 +1,24 @@
+//! What an expression of the rules language says about an exchange.
+//!
+//! Enters: a compiled [`Expression`] and the [`Facts`] of an exchange that was judged. Leaves: a truth value, and
+//! whether it would be the same had the log shown everything. Compiling is in `policy::rules`; which rules there are and
+//! what they do is not here.
+//!
+//! A missing value makes a comparison false, as documented by the vendor. A fact that the log did not capture counts as
+//! missing too, but then the answer may be worth nothing: [`Answer::known`] says so, because "not captured" must never
+//! block anybody.
+
+mod evaluate;
+pub mod facts;
+mod functions;
+mod http;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use evaluate::{Answer, evaluate, holds};
+pub use facts::Facts;
+pub use source::{Fact, Source};
+
+#[cfg(doc)]
+use crate::policy::rules::Expression;
