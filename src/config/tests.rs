@@ -80,6 +80,28 @@ fn syntax_errors_have_a_line() {
 }
 
 #[test]
+fn names_that_the_log_would_show_are_names() {
+    let with = |captured: &str| format!("{SMALL}\n[source.captured]\n{captured}\n");
+    let text = with("request_headers = [\"authorization\"]\ncookies = [\"sid\"]");
+    assert!(parse("p.toml", &text, Path::new(".")).is_ok());
+    for (captured, problem) in [
+        (
+            "request_headers = [\"a: b\"]",
+            "source.captured.request_headers: \"a: b\" is not a header name",
+        ),
+        (
+            "cookies = [\"\"]",
+            "source.captured.cookies: \"\" is not a cookie name",
+        ),
+        ("headers = []", "source.captured.headers"),
+    ] {
+        let shown = parse("p.toml", &with(captured), Path::new("."));
+        let shown = shown.unwrap_err().to_string();
+        assert!(shown.contains(problem), "{shown}");
+    }
+}
+
+#[test]
 fn a_block_list_allows_networks() {
     let text = format!("{SMALL}\n[blocklist]\nenforce = true\nallow = [\"192.0.2.7/24\"]\n");
     let settings = parse("p.toml", &text, Path::new(".")).unwrap();

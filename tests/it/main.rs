@@ -8,6 +8,7 @@
     reason = "a test stops where something is wrong"
 )]
 
+mod adapters;
 mod bad_input;
 mod block_list;
 mod command;
