@@ -52,14 +52,15 @@ const SHAPES: [(&str, Shape); 7] = [
     }),
     // Literals and variables in every combination: the search turns back at most levels.
     ("ambiguous", |n| {
-        let mut text: String = (0..6)
+        let segments: String = (0..6)
             .map(|place| match n >> (2 * place) & 3 {
-                3 => format!("/{{v{place}}}"),
-                letter => format!("/{}{}", ["a", "b", "c"][letter], n >> 12),
+                0 => format!("/a{}", n >> 12),
+                1 => format!("/b{}", n >> 12),
+                2 => format!("/c{}", n >> 12),
+                _ => format!("/{{v{place}}}"),
             })
             .collect();
-        text.push_str(&format!("/{n}"));
-        text
+        format!("{segments}/{n}")
     }),
 ];
 
