@@ -93,6 +93,8 @@ pub struct Judged {
     pub token: Option<TokenOutcome>,
     /// Schema verdict.
     pub schema: SchemaVerdict,
+    /// Steps that the schema verdict took (see [`schema::MAX_STEPS`]).
+    pub schema_steps: u32,
     /// mTLS verdict.
     pub mtls: MtlsVerdict,
     /// SHA-256 of the client certificate, where known.
@@ -122,6 +124,7 @@ impl Default for Judged {
                 response: SchemaOutcome::NotEvaluated,
                 violations: Vec::new(),
             },
+            schema_steps: 0,
             mtls: MtlsVerdict {
                 outcome: MtlsOutcome::NotCaptured,
                 reason: None,
@@ -202,7 +205,7 @@ impl Judge {
         judged.schema.request = SchemaOutcome::NotEvaluated;
         judged.schema.response = SchemaOutcome::NotEvaluated;
         judged.schema.violations.clear();
-        schema::judge(
+        judged.schema_steps = schema::judge(
             &zone.operations,
             judged.matched,
             exchange,

@@ -21,6 +21,9 @@ mod corpora;
 mod crash;
 mod feeds;
 mod follow;
+mod fuzz_findings;
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz_targets;
 mod grammar;
 mod house;
 mod http_source;
@@ -31,4 +34,5 @@ mod quickstart;
 mod services;
 mod services_clickhouse;
 mod simulation;
+mod slowest;
 mod truth;

@@ -46,7 +46,7 @@ impl World {
         self.send(&messages);
     }
 
-    fn send(&self, messages: &[Message]) {
+    pub(super) fn send(&self, messages: &[Message]) {
         let outbox = Outbox::open(&self.plan.cluster).unwrap();
         self.runtime.block_on(outbox.write(messages)).unwrap();
     }
@@ -66,7 +66,7 @@ impl World {
     }
 }
 
-fn wish(id: &str, entity: &str, lasts: i64) -> Proposal {
+pub(super) fn wish(id: &str, entity: &str, lasts: i64) -> Proposal {
     Proposal {
         id: id.to_owned(),
         answer: true,
