@@ -53,14 +53,14 @@ pub(super) fn hexadecimal<'d>(bytes: &[u8], digits: &'d mut [u8]) -> Option<&'d 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{Limits, adapter};
+    use crate::decode::{self, Limits};
 
     fn entities(client: &str, agent: &str) -> Vec<(BlockKind, String)> {
         let line = format!(
             r#"{{"kind":"exchange","time":1,"client":{client},"request":{{"method":"GET","host":"h","path":"/",
             "headers":{{"user-agent":"{agent}"}}}}}}"#
         );
-        let decode = adapter("gatewatch").unwrap();
+        let decode = decode::format("gatewatch").unwrap();
         let exchange = decode(line.as_bytes(), Limits::default()).unwrap().exchange;
         let mut judged = Judged {
             fingerprint: Some([0xab; 32]),

@@ -170,7 +170,7 @@ pub struct Tally {
     pub newly: u64,
     /// Matches to which it does.
     pub already: u64,
-    /// Exchanges to which the policy in force objects and the candidate does not.
+    /// Exchanges to which the policy in force objects and the candidate does not, also because it is not about them.
     pub no_longer: u64,
     /// Exchanges by the word of their verdict.
     pub words: BTreeMap<&'static str, u64>,
@@ -225,6 +225,7 @@ impl Tally {
         match finding.outcome {
             Outcome::NotCovered => {
                 self.not_covered += 1;
+                self.no_longer += u64::from(finding.already);
                 return;
             }
             Outcome::NotCaptured => {

@@ -363,3 +363,46 @@ fn the_json_keeps_its_shape() {
     }
     assert_eq!(names(&candidate["entities"]), ["ip", "session"]);
 }
+
+#[test]
+fn the_example_of_the_readme_is_what_the_command_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let (_, shown) = readme
+        .split_once("```console\n$ gatewatch backtest ")
+        .unwrap();
+    let (arguments, shown) = shown.split_once('\n').unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    // A copy: the store that the pipeline file names must not be there, whoever ran it.
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("pipelines/quickstart")).unwrap();
+    for file in [
+        "quickstart.toml",
+        "quickstart/rule.toml",
+        "quickstart/traffic.ndjson",
+        "quickstart/shop.jwks.json",
+        "quickstart/shop.openapi.yaml",
+    ] {
+        let file = Path::new("pipelines").join(file);
+        fs::copy(root.join(&file), folder.path().join(&file)).unwrap();
+    }
+    let arguments: Vec<&str> = ["backtest"]
+        .into_iter()
+        .chain(arguments.split(' '))
+        .collect();
+    let output = command(&arguments)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: BTreeSet<&str> = said.lines().map(str::trim_end).collect();
+    let expected: Vec<&str> = shown.lines().filter(|line| !line.contains('…')).collect();
+    assert!(expected.len() > 10);
+    for line in expected {
+        assert!(
+            lines.contains(line),
+            "the command does not say {line:?}\n{said}"
+        );
+    }
+    assert!(!folder.path().join("data").exists());
+}
