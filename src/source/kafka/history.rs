@@ -10,6 +10,7 @@ use std::time::Duration;
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use thiserror::Error;
 
@@ -149,7 +150,11 @@ impl History {
         let Some(known) = known.filter(|known| !known.partitions().is_empty()) else {
             return Err(HistoryError::NoTopic(topic.to_owned()));
         };
-        let partitions: Vec<i32> = known.partitions().iter().map(|found| found.id()).collect();
+        let partitions: Vec<i32> = known
+            .partitions()
+            .iter()
+            .map(MetadataPartition::id)
+            .collect();
         let starts = self.offsets_at(topic, &partitions, from)?;
         let ends = self.offsets_at(topic, &partitions, until)?;
         for partition in partitions {
