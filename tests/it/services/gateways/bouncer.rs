@@ -1,8 +1,10 @@
-//! Debian's CrowdSec custom bouncer, unchanged, takes the list from our LAPI and tells nginx.
+//! Debian's `CrowdSec` custom bouncer, unchanged, takes the list from our LAPI and tells nginx.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use gatewatch::clock::Stopwatch;
 
 use super::harness::{DEADLINE, KEY, Process, Site, programs, replaced};
 use super::{Client, address, closed_loop, nginx};
@@ -69,7 +71,7 @@ fn said(site: &Site) -> Vec<(String, String, i64)> {
 }
 
 async fn until_said(site: &Site, expected: &[&str]) {
-    let began = Instant::now();
+    let began = Stopwatch::start();
     loop {
         let said: Vec<String> = said(site)
             .into_iter()
@@ -105,7 +107,7 @@ async fn the_bouncer_is_told_once_and_all_over_again_when_it_starts() {
             "add", "--kind", kind, "--entity", entity, "--for", "4h", "--reason", "a test",
         ]);
     };
-    let began = Instant::now();
+    let began = Stopwatch::start();
     add("ip", "192.0.2.1");
     let bouncer = start(&site);
     add("ip", "2001:db8::1");

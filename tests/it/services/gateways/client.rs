@@ -1,5 +1,6 @@
 //! Clients with addresses of their own (all of 127.0.0.0/8 is loopback on Linux), the API behind the gateways, and tokens.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -41,7 +42,7 @@ impl Client {
         let mut request =
             format!("GET {path} HTTP/1.1\r\nHost: api.shop.example\r\nConnection: close\r\n");
         for (name, value) in &self.headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
+            write!(request, "{name}: {value}\r\n").unwrap();
         }
         request.push_str("\r\n");
         tokio::time::timeout(PATIENCE, self.exchange(port, request.as_bytes()))

@@ -7,10 +7,10 @@ pub const EXPORTED: &[&str] = &["export/blocklist.rbac.json"];
 
 pub const EXPORTER: &str = "\n[[exporters]]\nkind = \"envoy\"\nfolder = \"export\"\n";
 
-pub async fn start(site: &mut Site, part: &str) {
+pub async fn start(site: &mut Site, title: &str) {
     let mut text = example("envoy/envoy.yaml");
-    // Two places belong to one part: the filter and its cluster.
-    text = switched_on(&text, part);
+    // Two places may have one title: the filter and its cluster.
+    text = switched_on(&text, title);
     let (port, shop) = (site.port.to_string(), site.shop.to_string());
     let (api, grpc) = (site.api.to_string(), site.grpc.to_string());
     let text = replaced(

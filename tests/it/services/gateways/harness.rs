@@ -4,13 +4,15 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use gatewatch::clock::Stopwatch;
 
 use super::client::{Client, Issuer, shop};
 use crate::command::output;
 
 /// How long anything may take that is waited for. A bound against hanging, not a goal.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What readers of the feeds show.
 pub const KEY: &str = "a-bouncer-key-of-the-tests";
@@ -106,7 +108,7 @@ impl Process {
     /// Asks it to end, and waits until it has.
     pub fn stop(&mut self) {
         let _ = Command::new("kill").arg(self.id().to_string()).status();
-        let began = Instant::now();
+        let began = Stopwatch::start();
         while self.running() && began.elapsed() < Duration::from_secs(10) {
             std::thread::yield_now();
         }
@@ -129,7 +131,7 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
 
 /// Waits until somebody listens.
 pub async fn listens(port: u16, what: &str) {
-    let began = Instant::now();
+    let began = Stopwatch::start();
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         assert!(began.elapsed() < DEADLINE, "{what} does not listen");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -206,7 +208,7 @@ impl Site {
         );
         self.pipeline = Some(pipeline);
         listens(self.api, "the pipeline").await;
-        let began = Instant::now();
+        let began = Stopwatch::start();
         while !exported
             .iter()
             .all(|name| Path::new(&self.path(name)).exists())
@@ -287,7 +289,7 @@ pub struct Probe {
 impl Probe {
     /// Sends requests until one is answered with `status`. How long that took.
     pub async fn until(&self, client: &Client, status: u16) -> Duration {
-        let began = Instant::now();
+        let began = Stopwatch::start();
         let mut last = None;
         while began.elapsed() < DEADLINE {
             last = client.get(self.port, "/orders").await;

@@ -1,4 +1,4 @@
-//! The loop is closed with real gateways: requests through nginx, HAProxy and Envoy make their access logs, a pipeline reads
+//! The loop is closed with real gateways: requests through nginx, `HAProxy` and Envoy make their access logs, a pipeline reads
 //! those, whoever forges tokens gets on the block list, and the same gateway refuses them while others pass.
 //!
 //! `tests/services/run --only gateways cargo test --test it services::gateways -- --nocapture` prints how long it takes.
@@ -13,7 +13,9 @@ mod nginx;
 mod trouble;
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use gatewatch::clock::Stopwatch;
 
 use client::{Client, Issuer};
 use harness::{Site, spread};
@@ -50,7 +52,7 @@ async fn closed_loop(site: &Site, what: &str) {
             trials.spawn(async move {
                 let innocent = Client::at(forger.address);
                 assert_eq!(innocent.get(probe.port, "/orders").await, Some(200));
-                let began = Instant::now();
+                let began = Stopwatch::start();
                 // The API behind this gateway looks at no token.
                 assert_eq!(forger.get(probe.port, "/orders").await, Some(200));
                 probe.until(&innocent, 403).await;
@@ -81,7 +83,7 @@ async fn closed_loop(site: &Site, what: &str) {
     let listed = Client::at(address(0, 9));
     let entity = listed.address.to_string();
     let lasts = Duration::from_secs(3);
-    let began = Instant::now();
+    let began = Stopwatch::start();
     site.blocklist(&[
         "add", "--kind", "ip", "--entity", &entity, "--for", "3s", "--reason", "a test",
     ]);
