@@ -4,6 +4,7 @@
 //! A fifth verdict is a field of [`Judged`] and a call in [`Judge::judge`]; the compiler then lists the other places.
 
 pub mod batch;
+pub mod evidence;
 #[cfg(test)]
 mod fixtures;
 pub mod mtls;
