@@ -36,7 +36,10 @@
 //! local store, [`pipeline::http`] for batches, [`pipeline::service`] for Kafka, ClickHouse and Kafka. All judge with one
 //! [`pipeline::partition`], so they cannot disagree.
 //!
-//! [`wire`] is what edges share: how a Kafka cluster is reached and how a port is served. [`telemetry`] holds what the
+//! What judging needs from outside while it runs, the keys that issuers serve at a URL, [`source::jwks`] keeps up to date and
+//! delivers through [`policy::tokens::KeyFeed`], so that judging itself touches no network.
+//!
+//! [`wire`] is what edges share: how a Kafka cluster is reached, how a port is served and how a [URL](wire::outbound) is asked. [`telemetry`] holds what the
 //! program says about itself, [`api`] serves it to probes and scrapers. [`posture`] turns merged sums into the figures of a
 //! report. [`config`] reads pipeline files, [`cli`] is the command, [`traffic`] makes synthetic traffic with known truth.
 //!

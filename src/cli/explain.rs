@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         );
     }
     let start = JoinState::default();
-    let adapter = settings.source.adapter;
+    let adapter = settings.source.adapter.clone();
     let mut stream = Stream::new(
         adapter,
         settings.limits,

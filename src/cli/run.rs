@@ -91,7 +91,10 @@ fn offers(settings: &Settings, feed: &Feed, telemetry: &Telemetry) -> anyhow::Re
             let shared = Arc::new(Shared::new(&pipeline::hash_key(settings)?));
             let judge = Judge::new(Arc::clone(&settings.policy), shared);
             let metrics = telemetry.metrics.clone();
-            Some(Gate::new(feed.clone(), judge, check.clone(), metrics))
+            let mut check = check.clone();
+            // Until the list is enforced nothing is refused, whichever way it would be.
+            check.judge &= settings.block_list.enforce;
+            Some(Gate::new(feed.clone(), judge, check, metrics))
         }
         None => None,
     };

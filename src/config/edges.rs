@@ -13,7 +13,8 @@ use super::{
     ApiSettings, FileSource, Gap, HttpSource, KafkaSource, SourceKind, SourceSettings, Start,
 };
 use super::{KafkaPublish, PublishSettings};
-use crate::decode;
+use crate::decode::{self, Adapter, Shown};
+use crate::model::COOKIE;
 use crate::store::{StoreSettings, clickhouse};
 
 /// Kinds of a source, the default first.
@@ -46,14 +47,55 @@ pub(super) fn read_source(section: &Section<'_>, pipeline: &str, folder: &Path) 
     let format = section
         .string("format")
         .unwrap_or_else(|| "gatewatch".to_owned());
-    let adapter = decode::adapter(&format).unwrap_or_else(|| {
+    let decode = decode::format(&format).unwrap_or_else(|| {
         let known: Vec<&str> = decode::ADAPTERS.iter().map(|(name, _)| *name).collect();
         let hint = format!("known formats: {}", known.join(", "));
         section.problem("format", format!("{format:?} is not a log format"), &hint);
         decode::event_v1
     });
+    let adapter = read_captured(section, Adapter::new(decode));
     section.finish();
     SourceSettings { adapter, kind }
+}
+
+/// What the log would show, for formats that leave out what was not sent.
+fn read_captured(section: &Section<'_>, adapter: Adapter) -> Adapter {
+    if !section.has("captured") {
+        return adapter;
+    }
+    let captured = section.section("captured");
+    let mut request = captured.strings("request_headers", false);
+    let response = captured.strings("response_headers", false);
+    for (key, names) in [
+        ("request_headers", &request),
+        ("response_headers", &response),
+    ] {
+        for name in names.iter().filter(|name| !is_token(name)) {
+            let hint = "write the name alone, e.g. \"authorization\"";
+            captured.problem(key, format!("{name:?} is not a header name"), hint);
+        }
+    }
+    for name in captured.strings("cookies", false) {
+        if !is_token(&name) {
+            let hint = "write the name alone, e.g. \"sid\"";
+            captured.problem("cookies", format!("{name:?} is not a cookie name"), hint);
+        }
+        request.push(format!("{COOKIE}{name}"));
+    }
+    captured.finish();
+    adapter.with_shown(Shown {
+        request: request.into(),
+        response: response.into(),
+    })
+}
+
+/// RFC 9110 section 5.6.2: what names of headers and cookies are made of.
+fn is_token(name: &str) -> bool {
+    let mark = |byte: u8| b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || mark(byte))
 }
 
 fn read_file_source(section: &Section<'_>, folder: &Path) -> FileSource {

@@ -114,6 +114,12 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
     let check = read_check(&root.section("check"), api.as_ref(), folder);
     let exporters = read_exporters(&root.sections("exporters"), &ids, folder);
     root.finish();
+    let idle = !block_list.enforce && check.as_ref().is_some_and(|check| check.judge);
+    let warnings = idle.then(|| Problem {
+        place: "check.judge".to_owned(),
+        message: "refuses nothing while blocklist.enforce is off".to_owned(),
+        hint: Some("enforce = true in [blocklist]".to_owned()),
+    });
     Draft {
         zones,
         name,
@@ -134,7 +140,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         check,
         exporters,
         hash_key,
-        warnings: Vec::new(),
+        warnings: warnings.into_iter().collect(),
     }
 }
 

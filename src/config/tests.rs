@@ -80,6 +80,28 @@ fn syntax_errors_have_a_line() {
 }
 
 #[test]
+fn names_that_the_log_would_show_are_names() {
+    let with = |captured: &str| format!("{SMALL}\n[source.captured]\n{captured}\n");
+    let text = with("request_headers = [\"authorization\"]\ncookies = [\"sid\"]");
+    assert!(parse("p.toml", &text, Path::new(".")).is_ok());
+    for (captured, problem) in [
+        (
+            "request_headers = [\"a: b\"]",
+            "source.captured.request_headers: \"a: b\" is not a header name",
+        ),
+        (
+            "cookies = [\"\"]",
+            "source.captured.cookies: \"\" is not a cookie name",
+        ),
+        ("headers = []", "source.captured.headers"),
+    ] {
+        let shown = parse("p.toml", &with(captured), Path::new("."));
+        let shown = shown.unwrap_err().to_string();
+        assert!(shown.contains(problem), "{shown}");
+    }
+}
+
+#[test]
 fn a_block_list_allows_networks() {
     let text = format!("{SMALL}\n[blocklist]\nenforce = true\nallow = [\"192.0.2.7/24\"]\n");
     let settings = parse("p.toml", &text, Path::new(".")).unwrap();
@@ -110,5 +132,115 @@ fn credentials_in_an_address_are_refused_and_not_repeated() {
         let said = shown.contains("store.url: holds a user or a password");
         assert_eq!(said, refused, "{shown}");
         assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+/// A small file with one token configuration that says this.
+fn with_tokens(more: &str) -> String {
+    let sources = r#"token_sources = 'http.request.headers["authorization"][0]'"#;
+    format!("{SMALL}[[zones.token_configurations]]\ntitle = \"t\"\n{sources}\n{more}\n")
+}
+
+#[test]
+fn a_key_set_by_url_has_the_documented_defaults() {
+    let url = "https://issuer.example/jwks";
+    for (written, changed) in [
+        (format!("jwks = \"{url}\""), false),
+        (format!("jwks = {{ url = \"{url}\" }}"), false),
+        (
+            format!(
+                "jwks = {{ url = \"{url}\", cooldown = \"1m\", refresh = \"2h\", timeout = \"9s\", \
+                 keep_retired = \"0s\", cache = \"keys\", allow_private = true }}"
+            ),
+            true,
+        ),
+    ] {
+        let settings = parse("p.toml", &with_tokens(&written), Path::new("dir")).unwrap();
+        let configuration = &settings.policy.zones[0].tokens.configurations[0];
+        let read = &configuration.keys.served().unwrap().settings;
+        let mut expected = crate::policy::objects::JwksUrl {
+            url: url.to_owned(),
+            cache: Some("dir/data/jwks".into()),
+            ..crate::policy::objects::JwksUrl::default()
+        };
+        if changed {
+            expected.cooldown = Duration::from_mins(1);
+            expected.refresh = Duration::from_hours(2);
+            expected.timeout = Duration::from_secs(9);
+            expected.keep_retired = Duration::ZERO;
+            expected.cache = Some("dir/keys".into());
+            expected.allow_private = true;
+        }
+        assert_eq!(*read, expected, "{written}");
+        assert!(configuration.keys.current().is_none());
+    }
+    let settings = parse(
+        "p.toml",
+        &with_tokens("jwks = \"https://i.example/\""),
+        Path::new("."),
+    );
+    assert_eq!(settings.unwrap().verifications, 65_536);
+}
+
+#[test]
+fn what_a_key_set_by_url_must_not_be_is_said() {
+    for (written, expected) in [
+        (
+            "jwks = \"http://issuer.example/jwks\"",
+            "jwks: http can be read and changed on its way",
+        ),
+        (
+            "jwks = \"https://127.0.0.1/jwks\"",
+            "jwks: 127.0.0.1 is not an address of the public",
+        ),
+        ("jwks = \"ftp://issuer.example/\"", "jwks: ftp is not asked"),
+        (
+            "jwks = { url = \"https://10.1.2.3/\" }",
+            "jwks.url: 10.1.2.3 is not an address",
+        ),
+        (
+            "jwks = { url = \"https://a:b@i.example/\" }",
+            "jwks.url: the URL holds a user",
+        ),
+        (
+            "jwks = { url = \"https://i.example/\", x = 1 }",
+            "jwks.x: is not a setting",
+        ),
+        (
+            "jwks = { url = \"https://i.example/\", cooldown = \"0s\" }",
+            "jwks.cooldown: must be longer",
+        ),
+        (
+            "jwks = { url = \"https://i.example/\", timeout = \"1m\" }",
+            "jwks.timeout: is longer than 30 s",
+        ),
+        (
+            "jwks = { url = \"https://i.example/\", refresh = \"5s\" }",
+            "jwks.refresh: is shorter than the",
+        ),
+        (
+            "jwks = { url = \"https://i.example/\", ca = \"absent.pem\" }",
+            "jwks.ca: nowhere/absent.pem",
+        ),
+        ("jwks = 7", "jwks: neither a path, a URL nor a key set"),
+        ("", "jwks: is missing"),
+        (
+            "jwks = \"https://i.example/\"\nmax_age = \"0s\"",
+            "max_age: must be longer than zero",
+        ),
+        (
+            "jwks = \"https://i.example/\"\nrefuse_future_iat = 1",
+            "refuse_future_iat: integer where true",
+        ),
+        (
+            "jwks = \"https://i.example/\"\ntyp = 1",
+            "typ: integer where a list of strings",
+        ),
+    ] {
+        let unusable = parse("p.toml", &with_tokens(written), Path::new("nowhere")).unwrap_err();
+        let shown = unusable.to_string();
+        let expected = format!("zones[0].token_configurations[0].{expected}");
+        assert!(shown.contains(&expected), "{written}: {shown}");
+        assert!(!shown.contains("a:b@"), "{shown}");
     }
 }

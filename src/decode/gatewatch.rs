@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::wire::{self, BodyEncoding, Fields, HeadersCaptured, Object, Text};
-use super::{Kind, Limits, MAX_DEPTH, Record};
+use super::{Kind, Limits, Record, split_query, too_deep};
 use crate::model::{
     Captured, Client, ClientCertificate, Exchange, Headers, Reject, Request, Response,
 };
@@ -64,30 +64,6 @@ pub fn decode(payload: &[u8], limits: Limits) -> Result<Record<'_>, Reject> {
     Ok(Record { kind, exchange })
 }
 
-/// Whether objects and arrays are nested more than [`MAX_DEPTH`] levels. Counting brackets first settles it for nearly
-/// every event; bodies are strings, and their own depth is judged where they are parsed.
-fn too_deep(payload: &[u8]) -> bool {
-    let opening = payload.iter().filter(|byte| matches!(byte, b'{' | b'['));
-    if opening.count() <= MAX_DEPTH {
-        return false;
-    }
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in payload {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => depth += 1,
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            return true;
-        }
-    }
-    false
-}
-
 fn text(text: Option<Text<'_>>) -> Option<Cow<'_, str>> {
     text.map(|Text(text)| text)
 }
@@ -106,6 +82,7 @@ fn decode_certificate(certificate: wire::Certificate<'_>) -> ClientCertificate<'
         presented: certificate.presented,
         verified: certificate.verified,
         revoked: certificate.revoked,
+        reason: None,
         fingerprint_sha256: text(certificate.fingerprint_sha256),
         subject_dn: text(certificate.subject_dn),
         issuer_dn: text(certificate.issuer_dn),
@@ -166,33 +143,6 @@ fn decode_response(response: wire::Response<'_>, limits: Limits) -> Result<Respo
         body_bytes: response.body_bytes,
         duration_ms: response.duration_ms,
     })
-}
-
-/// Gateways that log the request target put the query into the path; a path itself has no `?` (RFC 3986 section 3.3).
-fn split_query<'a>(
-    path: Cow<'a, str>,
-    query: Option<Cow<'a, str>>,
-) -> (Cow<'a, str>, Option<Cow<'a, str>>) {
-    let Some(at) = memchr::memchr(b'?', path.as_bytes()) else {
-        return (path, query);
-    };
-    let (front, back) = match &path {
-        Cow::Borrowed(path) => {
-            let (front, back) = path.split_at(at);
-            (
-                Cow::Borrowed(front),
-                Cow::Borrowed(back.trim_start_matches('?')),
-            )
-        }
-        Cow::Owned(path) => {
-            let (front, back) = path.split_at(at);
-            (
-                Cow::Owned(front.to_owned()),
-                Cow::Owned(back.trim_start_matches('?').to_owned()),
-            )
-        }
-    };
-    (front, query.or(Some(back)))
 }
 
 fn decode_headers<'a>(

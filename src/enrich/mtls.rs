@@ -124,9 +124,11 @@ fn findings(source: &Source<'_>) -> MtlsVerdict {
             None,
             [Some(true), Some(true), revoked],
         ),
-        (presented, revoked, Some(false)) => {
-            verdict(MtlsOutcome::Failed, None, [presented, Some(false), revoked])
-        }
+        (presented, revoked, Some(false)) => verdict(
+            MtlsOutcome::Failed,
+            source.logged.and_then(|logged| logged.reason),
+            [presented, Some(false), revoked],
+        ),
         (presented, revoked, None) => {
             verdict(MtlsOutcome::NotCaptured, None, [presented, None, revoked])
         }

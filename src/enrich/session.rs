@@ -99,7 +99,7 @@ fn read<'a>(
     let headers = &request.headers;
     match carrier {
         Carrier::Header(name) => first(headers.values(name), headers.would_show(name)),
-        Carrier::Cookie(name) => first(headers.cookies(name), headers.would_show("cookie")),
+        Carrier::Cookie(name) => first(headers.cookies(name), headers.would_show_cookie(name)),
         Carrier::Claim {
             configuration,
             path,

@@ -3,8 +3,9 @@
 //! "Not captured" is a state of its own everywhere: a log that did not record headers says nothing about them.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use super::EventTime;
+use super::{EventTime, MtlsReason};
 
 /// One HTTP request together with its response, if one was seen.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct ClientCertificate<'a> {
     pub verified: Option<bool>,
     /// The gateway's own revocation verdict.
     pub revoked: Option<bool>,
+    /// Why its verification failed.
+    pub reason: Option<MtlsReason>,
     /// SHA-256 over the DER, hexadecimal.
     pub fingerprint_sha256: Option<Cow<'a, str>>,
     /// Subject distinguished name as logged.
@@ -116,9 +119,14 @@ pub enum Captured<'a> {
     /// Nothing is known.
     #[default]
     Nothing,
-    /// Only these names (compared without case).
+    /// Only these names (compared without case). [`COOKIE`] before a name means that one cookie.
     Names(Vec<Cow<'a, str>>),
+    /// These names, and those that the operator states, which are the same for every event.
+    Stated(Vec<Cow<'a, str>>, Arc<[String]>),
 }
+
+/// Marks the name of a single cookie in [`Captured::Names`]; no header name holds a colon.
+pub const COOKIE: &str = "cookie:";
 
 impl Headers<'_> {
     /// Values of `name` (compared without case), in log order.
@@ -145,7 +153,25 @@ impl Headers<'_> {
             Captured::All => true,
             Captured::Nothing => false,
             Captured::Names(names) => names.iter().any(|n| n.eq_ignore_ascii_case(name)),
+            Captured::Stated(names, stated) => {
+                names.iter().any(|n| n.eq_ignore_ascii_case(name))
+                    || stated.iter().any(|n| n.eq_ignore_ascii_case(name))
+            }
         }
+    }
+
+    /// Whether the absence of the cookie `name` (case-sensitive) proves that it was not sent.
+    #[must_use]
+    pub fn would_show_cookie(&self, name: &str) -> bool {
+        let is_it = |shown: &str| shown.strip_prefix(COOKIE) == Some(name);
+        self.would_show("cookie")
+            || match &self.captured {
+                Captured::All | Captured::Nothing => false,
+                Captured::Names(names) => names.iter().any(|shown| is_it(shown)),
+                Captured::Stated(names, stated) => {
+                    names.iter().any(|shown| is_it(shown)) || stated.iter().any(|n| is_it(n))
+                }
+            }
     }
 
     /// Whether every header of the message is known.

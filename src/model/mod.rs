@@ -10,7 +10,9 @@ mod time;
 mod verdict;
 
 pub use block::{BlockEntry, BlockKey, BlockKind, Network, Proposal, Wish};
-pub use exchange::{Captured, Client, ClientCertificate, Exchange, Headers, Request, Response};
+pub use exchange::{
+    COOKIE, Captured, Client, ClientCertificate, Exchange, Headers, Request, Response,
+};
 pub use operation::{Method, OVERFLOW, OperationId, OperationKey, OperationSource};
 pub use place::{Position, Problem, Problems, Reject};
 pub use time::{EventTime, MINUTE_MILLIS};

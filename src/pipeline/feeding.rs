@@ -58,13 +58,8 @@ impl Feeding {
         let reader = Plan::of(settings).map(|plan| {
             let waits = "the block list has not been read yet";
             telemetry.health.waits(Part::BlockList, waits);
-            let reader = Reader {
-                plan,
-                feed: feed.clone(),
-                telemetry: telemetry.clone(),
-                stop: Arc::clone(&stop),
-            };
-            tokio::task::spawn_blocking(move || reader.follow())
+            let (feed, telemetry, stop) = (feed.clone(), telemetry.clone(), Arc::clone(&stop));
+            tokio::task::spawn_blocking(move || follow(plan, feed, telemetry, stop))
         });
         Self {
             tasks,
@@ -84,7 +79,17 @@ impl Feeding {
     }
 }
 
-/// Follows the topic of the list on a thread of its own.
+/// Fills the feed from the topic of the list until the stop. Blocks; an outage is waited for.
+pub fn follow(plan: Plan, feed: Feed, telemetry: Telemetry, stop: Arc<AtomicBool>) {
+    let reader = Reader {
+        plan,
+        feed,
+        telemetry,
+        stop,
+    };
+    reader.follow();
+}
+
 struct Reader {
     plan: Plan,
     feed: Feed,

@@ -106,7 +106,7 @@ async fn take(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
     let stream = Stream::new(
-        settings.source.adapter,
+        settings.source.adapter.clone(),
         settings.limits,
         settings.correlate,
         judge.clone(),

@@ -377,7 +377,7 @@ impl Run<'_> {
         } = self.settings;
         let judge = self.judge.clone();
         let stream = Stream::new(
-            source.adapter,
+            source.adapter.clone(),
             *limits,
             *correlate,
             judge,

@@ -190,7 +190,7 @@ impl Stream {
             ..
         } = self;
         let mut emitter = Emitter {
-            adapter: *adapter,
+            adapter,
             limits: *limits,
             judge,
             judged,
@@ -246,7 +246,7 @@ impl Stream {
             ..
         } = self;
         let mut emitter = Emitter {
-            adapter: *adapter,
+            adapter,
             limits: *limits,
             judge,
             judged,
@@ -262,7 +262,7 @@ impl Stream {
         payload: &'a [u8],
         latest: Option<EventTime>,
     ) -> Result<Record<'a>, Reject> {
-        let record = (self.adapter)(payload, self.limits)?;
+        let record = self.adapter.decode(payload, self.limits)?;
         if latest.is_some_and(|latest| record.exchange.at > latest) {
             return Err(Reject::TimeInFuture);
         }
@@ -277,7 +277,7 @@ impl Stream {
 
 /// Judges what leaves the join and hands it on; silent while records that are already counted rebuild the join.
 struct Emitter<'s, S> {
-    adapter: Adapter,
+    adapter: &'s Adapter,
     limits: decode::Limits,
     judge: &'s Judge,
     judged: &'s mut Judged,
@@ -307,7 +307,7 @@ impl<S: Sink> Emitter<'_, S> {
     fn lone(&mut self, emission: &Emission<'_>) {
         match emission {
             Emission::Unanswered(half) => {
-                if let Ok(record) = (self.adapter)(&half.payload, self.limits) {
+                if let Ok(record) = self.adapter.decode(&half.payload, self.limits) {
                     self.emit(&record.exchange, true);
                 }
             }
@@ -321,7 +321,7 @@ impl<S: Sink> Emitter<'_, S> {
         if self.counted {
             return;
         }
-        let Ok(first) = (self.adapter)(&half.payload, self.limits) else {
+        let Ok(first) = self.adapter.decode(&half.payload, self.limits) else {
             return;
         };
         let exchange = match half.side {

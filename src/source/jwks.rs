@@ -280,10 +280,7 @@ impl Feed {
         history: &mut KeyHistory,
         validators: &mut Validators,
     ) -> Result<(Option<Duration>, bool), String> {
-        let (found, seen) = fetcher.fetch().await.inspect_err(|_| {
-            // Whatever was wrong, the next answer is taken whole.
-            fetcher.forget();
-        })?;
+        let (found, seen) = fetcher.fetch().await?;
         let fresh_for = seen.fresh_for;
         let served = match found {
             Fetched::Set(bytes) => {
@@ -371,3 +368,6 @@ impl Feed {
         self.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;

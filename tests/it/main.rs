@@ -8,6 +8,7 @@
     reason = "a test stops where something is wrong"
 )]
 
+mod adapters;
 mod bad_input;
 mod block_list;
 mod command;
@@ -21,6 +22,7 @@ mod follow;
 mod grammar;
 mod house;
 mod http_source;
+mod jwks;
 mod payloads;
 mod privacy;
 mod quickstart;

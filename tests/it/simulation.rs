@@ -67,7 +67,7 @@ async fn simulate(settings: &Settings, random: &mut Random, most: usize, crashes
             Arc::clone(&settings.policy),
             Arc::new(Shared::new(b"simulation")),
         );
-        let adapter = settings.source.adapter;
+        let adapter = settings.source.adapter.clone();
         let stream = Stream::new(
             adapter,
             settings.limits,

@@ -58,6 +58,11 @@ fn everything_is_read() {
     );
     let check = settings.check.unwrap();
     assert!(check.judge && check.key.is_none());
+    let idle = settings
+        .warnings
+        .iter()
+        .map(|warning| warning.place.as_str());
+    assert_eq!(idle.collect::<Vec<_>>(), ["check.judge"]);
     assert_eq!(check.unavailable, Unavailable::Refuse);
     assert_eq!(
         settings.api.unwrap().ext_authz,

@@ -82,7 +82,8 @@ pub(super) fn request(
             Location::Cookie => {
                 let present = in_pairs(parameter, Pairs::Cookies(&request.headers), side);
                 if !present {
-                    absent(parameter, "cookie", &request.headers, side);
+                    let shown = request.headers.would_show_cookie(&parameter.name);
+                    absent(parameter, shown, side);
                 }
             }
             _ => {}
@@ -100,7 +101,7 @@ pub(super) fn request(
 /// Judges one header of a request or a response.
 pub(super) fn header(parameter: &Parameter, headers: &Headers<'_>, side: &mut Side<'_>) {
     if headers.first(&parameter.name).is_none() {
-        absent(parameter, &parameter.name, headers, side);
+        absent(parameter, headers.would_show(&parameter.name), side);
         return;
     }
     let decoding = Decoding::Raw;
@@ -129,8 +130,8 @@ fn compound(parameter: &Parameter) -> bool {
 }
 
 /// A parameter that is not there: missing when it is required and would have been seen.
-fn absent(parameter: &Parameter, carrier: &str, headers: &Headers<'_>, side: &mut Side<'_>) {
-    if !headers.would_show(carrier) {
+fn absent(parameter: &Parameter, shown: bool, side: &mut Side<'_>) {
+    if !shown {
         side.skip();
     } else if parameter.required {
         missing(parameter, side);

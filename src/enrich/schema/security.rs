@@ -75,14 +75,20 @@ fn alternatives(alternatives: &[Vec<Credential>]) -> String {
 
 fn presence(carrier: &Carrier, exchange: &Exchange<'_>) -> Presence {
     let headers = &exchange.request.headers;
-    let found = |there: bool, carrier: &str| match there {
-        true => Presence::There,
-        false if headers.would_show(carrier) => Presence::Absent,
-        false => Presence::Unknown,
+    let found = |there: bool, shown: bool| match (there, shown) {
+        (true, _) => Presence::There,
+        (false, true) => Presence::Absent,
+        (false, false) => Presence::Unknown,
     };
     match carrier {
-        Carrier::Header(name) => found(headers.values(name).any(|v| !v.trim().is_empty()), name),
-        Carrier::Cookie(name) => found(headers.cookies(name).any(|v| !v.is_empty()), "cookie"),
+        Carrier::Header(name) => found(
+            headers.values(name).any(|v| !v.trim().is_empty()),
+            headers.would_show(name),
+        ),
+        Carrier::Cookie(name) => found(
+            headers.cookies(name).any(|v| !v.is_empty()),
+            headers.would_show_cookie(name),
+        ),
         Carrier::Query(name) => {
             let query = exchange.request.query.as_deref().unwrap_or_default();
             let there = query.split('&').any(|pair| {
@@ -103,13 +109,13 @@ fn presence(carrier: &Carrier, exchange: &Exchange<'_>) -> Presence {
                     own.eq_ignore_ascii_case(scheme) && !rest.trim().is_empty()
                 })
             }),
-            "authorization",
+            headers.would_show("authorization"),
         ),
         Carrier::AnyAuthorization => found(
             headers
                 .values("authorization")
                 .any(|value| !value.trim().is_empty()),
-            "authorization",
+            headers.would_show("authorization"),
         ),
         Carrier::Certificate => match &exchange.certificate {
             None => Presence::Unknown,

@@ -6,6 +6,9 @@
 
 use std::collections::HashSet;
 
+/// Tokens that there is room for from one flush to the next.
+const KEPT_ROOM: usize = 4_096;
+
 /// Distinct tokens that a flush may have verified.
 #[derive(Debug, Default)]
 pub struct Budget {
@@ -24,9 +27,10 @@ impl Budget {
         }
     }
 
-    /// Begins the next flush.
+    /// Begins the next flush. The room that a flood needed is given back: there is a budget for every partition.
     pub fn renew(&mut self) {
         self.seen.clear();
+        self.seen.shrink_to(KEPT_ROOM);
     }
 
     /// Whether the token filed under `name` may be verified: it was seen in this flush already, or there is room.

@@ -38,9 +38,12 @@ pub(super) fn find<'a>(
             Credential::Token(token) => return Carried::Token(token),
             Credential::OtherScheme => return Carried::Nothing { captured: true },
             Credential::Empty => {
-                captured &= source
-                    .carrier()
-                    .is_none_or(|carrier| headers.would_show(carrier));
+                captured &= match source {
+                    TokenSource::Header { name, .. } => headers.would_show(name),
+                    TokenSource::Cookie { name, .. } => headers.would_show_cookie(name),
+                    // The request line is always known.
+                    TokenSource::Argument { .. } => true,
+                };
             }
         }
     }

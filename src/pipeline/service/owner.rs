@@ -84,7 +84,7 @@ pub(super) async fn own(
 fn open(service: &Arc<Service>, lease: &Lease, found: Resume) -> UnboundedReceiver<Cut> {
     let settings = &service.edges.settings;
     let stream = Stream::new(
-        settings.source.adapter,
+        settings.source.adapter.clone(),
         settings.limits,
         settings.correlate,
         service.judge.clone(),

@@ -92,16 +92,6 @@ impl TokenSource {
         let index = index.parse().map_err(|_| "the index is too large")?;
         Ok(make(name, index))
     }
-
-    /// The header field that carries it, if one does; the query is part of every request's target.
-    #[must_use]
-    pub fn carrier(&self) -> Option<&str> {
-        match self {
-            Self::Header { name, .. } => Some(name),
-            Self::Cookie { .. } => Some("cookie"),
-            Self::Argument { .. } => None,
-        }
-    }
 }
 
 /// Splits `[inner]rest`; `inner` is trimmed. No name that is allowed holds a bracket.

@@ -108,7 +108,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// Why there is no set, in words.
-    pub(super) async fn fetch(&self) -> Result<(Fetched, Seen), String> {
+    pub(super) async fn fetch(&mut self) -> Result<(Fetched, Seen), String> {
         let request = self.request();
         let headers = match self
             .held
@@ -134,6 +134,8 @@ impl Fetcher {
                         (Fetched::Same, policy, parts.headers)
                     }
                     AfterResponse::Modified(..) => {
+                        // The next answer is taken whole.
+                        self.held = None;
                         return Err("\"not modified\" for another version than ours".to_owned());
                     }
                 }
@@ -165,11 +167,6 @@ impl Fetcher {
     /// Holds the answer whose set is used from now on.
     pub(super) fn hold(&mut self, seen: Seen) {
         self.held = Some(seen.policy);
-    }
-
-    /// Forgets what is held, so that the next answer is a whole one.
-    pub(super) fn forget(&mut self) {
-        self.held = None;
     }
 }
 

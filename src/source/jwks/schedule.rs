@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 /// Names of keys that are remembered for having been looked for in vain.
 const MAX_LACKING: usize = 1_024;
 
-/// First pause after a failure while there is no set at all.
+/// Least pause before a fetch that nobody asks for, and the first one after a failure while there is no set at all.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A name that was looked for in vain.
@@ -91,7 +91,8 @@ impl Schedule {
     pub(super) fn fetched(&mut self, now: Duration, fresh_for: Option<Duration>, changed: bool) {
         self.failures = 0;
         let fresh_for = fresh_for.unwrap_or(self.refresh);
-        self.due = now + fresh_for.clamp(self.cooldown, self.refresh);
+        let pause = fresh_for.clamp(self.cooldown, self.refresh);
+        self.due = now + pause.max(FIRST_PAUSE);
         if changed {
             self.lacking.clear();
             self.oldest.clear();
@@ -106,7 +107,7 @@ impl Schedule {
             doubled(FIRST_PAUSE, self.failures).min(self.cooldown.max(FIRST_PAUSE))
         };
         self.failures = self.failures.saturating_add(1);
-        self.due = now + pause;
+        self.due = now + pause.max(FIRST_PAUSE);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod crowdsec;
+mod export;
 mod json;
 
 use std::collections::BTreeMap;

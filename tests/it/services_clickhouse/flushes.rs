@@ -43,7 +43,7 @@ pub async fn of_traffic(
         closed: Vec::new(),
     };
     let stream = Stream::new(
-        settings.source.adapter,
+        settings.source.adapter.clone(),
         settings.limits,
         settings.correlate,
         judge.clone(),

@@ -94,7 +94,7 @@ fn open(
         clock: None,
         closed: Vec::new(),
     };
-    let (adapter, limits) = (settings.source.adapter, settings.limits);
+    let (adapter, limits) = (settings.source.adapter.clone(), settings.limits);
     let judge_here = judge.clone();
     let stream = Stream::new(
         adapter,

@@ -21,7 +21,7 @@ use crate::command::output;
 
 impl World {
     /// Waits for the outcome of a proposal.
-    fn answer(&self, log: &mut Log, id: &str) -> Answer {
+    pub(super) fn answer(&self, log: &mut Log, id: &str) -> Answer {
         loop {
             match log.next(PATIENCE).unwrap() {
                 Read::Record(record) => {
@@ -38,7 +38,7 @@ impl World {
         }
     }
 
-    fn propose(&self, proposals: &[&Proposal]) {
+    pub(super) fn propose(&self, proposals: &[&Proposal]) {
         let messages: Vec<_> = proposals
             .iter()
             .map(|sent| proposal(&self.plan.pipeline, sent))
@@ -46,7 +46,7 @@ impl World {
         self.send(&messages);
     }
 
-    fn send(&self, messages: &[Message]) {
+    pub(super) fn send(&self, messages: &[Message]) {
         let outbox = Outbox::open(&self.plan.cluster).unwrap();
         self.runtime.block_on(outbox.write(messages)).unwrap();
     }
@@ -66,7 +66,7 @@ impl World {
     }
 }
 
-fn wish(id: &str, entity: &str, lasts: i64) -> Proposal {
+pub(super) fn wish(id: &str, entity: &str, lasts: i64) -> Proposal {
     Proposal {
         id: id.to_owned(),
         answer: true,

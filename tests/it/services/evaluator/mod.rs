@@ -3,6 +3,7 @@
 
 mod block_list;
 mod clickhouse;
+mod feed;
 mod hand_over;
 mod topics;
 
