@@ -45,7 +45,7 @@ const SHAPES: [&str; 10] = [
     r#"http.host eq "legacyNUMBER.example" and any(http.request.headers["x-version"][*] eq "NUMBER")"#,
     r#"http.host eq "HOST" and starts_with(http.request.uri.path, "/api/vNUMBER/") and http.response.code ge 500"#,
     r#"http.host eq "partnerNUMBER.example" and lower(http.request.uri.path) matches "^/export/[0-9]+$""#,
-    r#"ip.src in {203.0.NUMBER.0/28 198.51.100.0/30 2001:db8:NUMBER::/48}"#,
+    "ip.src in {203.0.NUMBER.0/28 198.51.100.0/30 2001:db8:NUMBER::/48}",
     r#"http.user_agent contains "scanner-NUMBER""#,
     r#"http.request.uri.path wildcard "/wp-NUMBER/*" and http.request.method eq "POST""#,
 ];
