@@ -63,7 +63,6 @@ hosts = ["API.shop.example"]
         "line 9: privacy.hash_key: a secret in plain text",
         "zones[0].hosts[1]: host \"api.shop.example\" is listed twice",
         "line 14: zones[0].schemas[0].path: nowhere/absent.yaml",
-        "zones[0].rules: rules are not available",
         "zones[1].id: zone \"z1\" is configured twice",
         "zones[1].hosts[0]: host \"API.shop.example\" belongs to another zone too",
     ] {
@@ -242,5 +241,51 @@ fn what_a_key_set_by_url_must_not_be_is_said() {
         let expected = format!("zones[0].token_configurations[0].{expected}");
         assert!(shown.contains(&expected), "{written}: {shown}");
         assert!(!shown.contains("a:b@"), "{shown}");
+    }
+}
+
+#[test]
+fn identifiers_of_every_kind_are_read() {
+    let identifiers = r#"
+[[zones.session_identifiers]]
+type = "query"
+name = "api_key"
+hosts = ["api.shop.example"]
+[[zones.session_identifiers]]
+type = "certificate"
+name = "san_uri"
+[[zones.session_identifiers]]
+type = "composite"
+name = "both"
+of = ["header:x-tenant", "cookie:sid"]
+"#;
+    let settings = parse("p.toml", &format!("{SMALL}{identifiers}"), Path::new(".")).unwrap();
+    let zone = &settings.policy.zones[0];
+    assert_eq!(zone.sessions.names, ["api_key", "san_uri", "both"]);
+    let wrong = r#"
+[[zones.session_identifiers]]
+type = "body"
+name = "a"
+[[zones.session_identifiers]]
+type = "composite"
+name = "b"
+off = []
+[[zones.mtls]]
+hosts = ["api.shop.example"]
+ca = "nobody.pem"
+max_intermediates = 9
+header = "a b"
+"#;
+    let shown = parse("p.toml", &format!("{SMALL}{wrong}"), Path::new("."))
+        .unwrap_err()
+        .to_string();
+    for expected in [
+        "session_identifiers[0].type: \"body\" is not a carrier",
+        "one of header, cookie, jwt, query, certificate, composite",
+        "session_identifiers[1].off: is not a setting",
+        "mtls[0].max_intermediates: a chain has at most 8",
+        "mtls[0].header: \"a b\" is not the name of a header",
+    ] {
+        assert!(shown.contains(expected), "{expected}\n--- in ---\n{shown}");
     }
 }

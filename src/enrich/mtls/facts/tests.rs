@@ -232,6 +232,54 @@ fn what_the_gateway_wrote_is_brought_into_form() {
 }
 
 #[test]
+fn headers_are_sources_too() {
+    let hash = "e61ec7af46410c512807263156da9bd3f71f0d4f915f70925c9b4e6a1878b338";
+    let element = format!("By=spiffe://gate;Hash={hash};Subject=\"CN=a,O=b\"");
+    let [own, ca] = [LEAF, CA].map(|pem| format!(":{}:", base64_of(pem)));
+    let fields = [
+        Text::FingerprintSha256,
+        Text::SubjectDnLegacy,
+        Text::ChainRfc9440,
+    ];
+    let chain = [("client-cert", own.as_str()), ("client-cert-chain", &ca)];
+    for (header, headers, expected, presented) in [
+        (None, &chain[..], ["", "", ""], false),
+        (
+            Some("x-forwarded-client-cert"),
+            &[("x-forwarded-client-cert", element.as_str())],
+            [hash, "/O=b/CN=a", ""],
+            true,
+        ),
+        (
+            Some("client-cert"),
+            &chain,
+            [hash, "/C=DE/O=#tag", &ca],
+            true,
+        ),
+    ] {
+        let mut asked = Asked::new(None);
+        let mut object = bare_zone();
+        object.mtls = vec![MtlsObject {
+            hosts: vec!["api.example".to_owned()],
+            ca: vec![file("ca.pem", CA)],
+            header: header.map(str::to_owned),
+            ..MtlsObject::default()
+        }];
+        let policy = policy::compile(&[object]).unwrap();
+        asked.judge = Judge::new(Arc::new(policy), Arc::new(Shared::new(b"k")));
+        let exchange = exchange(headers, Captured::All);
+        assert!(asked.judge.judge(&exchange, &mut asked.judged));
+        let zone = &asked.judge.policy().zones[0];
+        let facts = CertificateFacts::new(zone, &exchange, &asked.judged);
+        for (found, expected) in texts(&facts, &fields).iter().zip(expected) {
+            assert!(found.starts_with(expected), "{header:?}: {found}");
+            assert_eq!(found.is_empty(), expected.is_empty(), "{header:?}: {found}");
+        }
+        assert_eq!(facts.flag(Flag::Presented), presented);
+    }
+}
+
+#[test]
 fn a_certificate_counts_before_what_is_written_about_it() {
     let mut asked = Asked::new(None);
     let lied = Some(ClientCertificate {
