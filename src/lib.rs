@@ -30,7 +30,9 @@
 //!    [Kafka topics](publish::kafka). The JSON Schemas of all payloads are in `src/publish/schemas`.
 //!
 //! [`enforce`] is the way back: the block list as gateways need it. [`publish::feed`] holds it for this process, whoever
-//! decided it, and everything that tells gateways reads it there.
+//! decided it: the fold in [`pipeline`] or, read from the topic by [`pipeline::feeding`], the evaluator. From there
+//! [`publish::exporters`] write files and set the tables of running gateways, [`api`] serves bouncers and readers, and
+//! [`api::Gate`] answers a gateway about one request, judged by [`enrich`] like a log line.
 //!
 //! [`pipeline`] is the only place that knows this order. It has three forms: [`pipeline::run`](mod@pipeline::run) for a file into the
 //! local store, [`pipeline::http`] for batches, [`pipeline::service`] for Kafka, ClickHouse and Kafka. All judge with one

@@ -173,6 +173,6 @@ impl Gate {
 }
 
 /// Whether a rule with action `block` fires.
-fn refused_by_rule(_: &Judged) -> bool {
-    false
+fn refused_by_rule(judged: &Judged) -> bool {
+    judged.blocking().next().is_some()
 }

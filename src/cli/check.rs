@@ -28,12 +28,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         };
         let _ = writeln!(
             text,
-            "  zone {} ({}): {}, {}, {}",
+            "  zone {} ({}): {}, {}, {}, {}",
             zone.name,
             zone.id,
             counted(zone.operations.entries.len(), "operation"),
             counted(zone.sessions.names.len(), "session identifier"),
             counted(zone.tokens.configurations.len(), "token configuration"),
+            counted(zone.rules.rules.len(), "rule"),
         );
     }
     Ok(super::print(&text)?)

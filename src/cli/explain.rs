@@ -240,7 +240,17 @@ impl<W: Write> Sink for Printer<W> {
                 verified: judged.mtls.verified,
                 revoked: judged.mtls.revoked,
             },
-            rules: [],
+            rules: judged
+                .rules
+                .iter()
+                .map(|verdict| WireRule {
+                    title: zone.rules.title(*verdict),
+                    kind: verdict.kind.as_str(),
+                    value: verdict.value,
+                    fires: verdict.fires,
+                    action: verdict.action.as_str(),
+                })
+                .collect(),
         };
         self.print(&line, unanswered);
     }
@@ -289,8 +299,17 @@ struct WireVerdict<'v> {
     tokens: BTreeMap<&'v str, Outcome>,
     schema: WireSchema<'v>,
     mtls: WireMtls,
-    /// Rules are not part of this version; the member is there for readers that expect it.
-    rules: [(); 0],
+    /// Every rule that was evaluated, in the order of the file; schema validation last.
+    rules: Vec<WireRule<'v>>,
+}
+
+#[derive(Serialize)]
+struct WireRule<'v> {
+    title: &'v str,
+    kind: &'static str,
+    value: bool,
+    fires: bool,
+    action: &'static str,
 }
 
 #[derive(Serialize)]

@@ -68,7 +68,7 @@ pub fn execute(settings: &Arc<Settings>, stop: &Arc<AtomicBool>) -> anyhow::Resu
             None => None,
         };
         let feeding = Feeding::start(settings, &feed, &telemetry);
-        let outcome = pipeline::run(settings, stop, &telemetry, &mut show).await;
+        let outcome = pipeline::run(settings, stop, &telemetry, &feed, &mut show).await;
         telemetry.health.waits(Part::Pipeline, "stopping");
         if let Some(server) = server {
             server.stop().await;

@@ -2,10 +2,12 @@
 //!
 //! Secrets are never in the file: it names an environment variable or another file.
 
+mod blocklist;
 mod edges;
 mod feeds;
 mod reader;
 mod resolve;
+mod rules;
 mod tokens;
 mod zones;
 
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::detect::thresholds::Threshold;
 use crate::model::{Network, Problem, Problems};
 use crate::policy::{self, Policy};
 use crate::publish::exporters::ExporterSettings;
@@ -273,8 +276,17 @@ pub struct BlockListSettings {
     pub allow: Vec<Network>,
     /// Most entries.
     pub max: usize,
-    /// Rules and thresholds that only log: their entries are simulated whatever `enforce` says.
-    pub log_only: BTreeSet<String>,
+    /// Thresholds over what entities do.
+    pub thresholds: Vec<Threshold>,
+}
+
+impl BlockListSettings {
+    /// Thresholds that only log: their entries are simulated whatever `enforce` says.
+    #[must_use]
+    pub fn log_only(&self) -> BTreeSet<String> {
+        let logs = self.thresholds.iter().filter(|threshold| !threshold.blocks);
+        logs.map(|threshold| threshold.name.clone()).collect()
+    }
 }
 
 /// A pipeline file that cannot be used.

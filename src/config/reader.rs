@@ -240,7 +240,12 @@ impl<'d> Section<'d> {
         let Some(value) = self.get(key) else {
             return Vec::new();
         };
-        match value.get_ref() {
+        self.strings_in(key, value.get_ref(), single)
+    }
+
+    /// The strings of a value; one string counts as a list of one where `single` allows it.
+    pub(super) fn strings_in(&self, key: &str, value: &DeValue<'_>, single: bool) -> Vec<String> {
+        match value {
             DeValue::Array(items) => {
                 let mut strings = Vec::new();
                 for (index, item) in items.iter().enumerate() {
@@ -335,6 +340,19 @@ impl<'d> Section<'d> {
                 None
             }
         }
+    }
+
+    /// Every member, of a table whose keys are names that the user chooses.
+    pub(super) fn members(&self) -> Vec<(String, &'d DeValue<'d>)> {
+        let members = self.table.into_iter().flatten();
+        members
+            .map(|(name, value)| (name.get_ref().to_string(), value.get_ref()))
+            .collect()
+    }
+
+    /// A sub-table under a name that the user chose.
+    pub(super) fn below(&self, name: &str, table: &'d DeTable<'d>) -> Section<'d> {
+        Section::new(self.sheet, self.at(name), Some(table))
     }
 
     /// The raw value, for members of more than one type.

@@ -1,20 +1,21 @@
 //! What a pipeline file says → what the program needs. Defaults and ranges live here.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::blocklist::read_blocklist;
 use super::edges::{positive, read_api, read_publish, read_source, read_store};
 use super::feeds::{read_check, read_exporters, read_feeds};
 use super::reader::{Secret, Section};
+use super::rules::read_lists;
 use super::tokens::TokenDefaults;
 use super::zones::read_zones;
 use super::{
     ApiSettings, BlockListSettings, CheckSettings, DetectSettings, FeedSettings, PublishSettings,
     Settings, SourceSettings,
 };
-use crate::model::{Method, Network, Problem};
+use crate::model::{Method, Problem};
 use crate::policy::Policy;
 use crate::policy::objects::ZoneObject;
 use crate::publish::exporters::ExporterSettings;
@@ -66,8 +67,12 @@ impl Draft {
             check: self.check,
             exporters: self.exporters,
             hash_key: self.hash_key,
+            warnings: self
+                .warnings
+                .into_iter()
+                .chain(policy.warnings.clone())
+                .collect(),
             policy: Arc::new(policy),
-            warnings: self.warnings,
         }
     }
 }
@@ -107,8 +112,9 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         );
     }
     privacy.finish();
-    let block_list = read_blocklist(&root.section("blocklist"));
-    let zones = read_zones(root, folder, &tokens.defaults(&store));
+    let lists = read_lists(&root.section("lists"), folder);
+    let zones = read_zones(root, folder, &tokens.defaults(&store), lists.as_ref());
+    let block_list = read_blocklist(&root.section("blocklist"), &zones);
     let ids: Vec<&str> = zones.iter().map(|zone| zone.id.as_str()).collect();
     let feeds = read_feeds(&root.section("feeds"), api.as_ref(), &ids, folder);
     let check = read_check(&root.section("check"), api.as_ref(), folder);
@@ -257,32 +263,5 @@ fn read_key(section: &Section<'_>, secret: &Secret, folder: &Path) -> Option<Vec
             section.problem("hash_key", problem, "create it, or name another");
             None
         }
-    }
-}
-
-/// `[blocklist]`.
-fn read_blocklist(section: &Section<'_>) -> BlockListSettings {
-    let enforce = section.boolean("enforce", false);
-    let allow = section.strings("allow", false).into_iter().enumerate();
-    let allow = allow
-        .filter_map(|(index, text)| {
-            let network = Network::parse(&text);
-            if network.is_none() {
-                section.problem(
-                    &format!("allow[{index}]"),
-                    format!("{text:?} is not a network"),
-                    "an address or a network, e.g. \"192.0.2.0/24\"",
-                );
-            }
-            network
-        })
-        .collect();
-    let max = usize::try_from(section.integer("max", 100_000)).unwrap_or(usize::MAX);
-    section.finish();
-    BlockListSettings {
-        enforce,
-        allow,
-        max,
-        log_only: BTreeSet::new(),
     }
 }

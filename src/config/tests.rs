@@ -63,7 +63,6 @@ hosts = ["API.shop.example"]
         "line 9: privacy.hash_key: a secret in plain text",
         "zones[0].hosts[1]: host \"api.shop.example\" is listed twice",
         "line 14: zones[0].schemas[0].path: nowhere/absent.yaml",
-        "zones[0].rules: rules are not available",
         "zones[1].id: zone \"z1\" is configured twice",
         "zones[1].hosts[0]: host \"API.shop.example\" belongs to another zone too",
     ] {

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::reader::Section;
+use super::rules::{read_rule, read_schema_validation, schema_action};
 use super::tokens::{TokenDefaults, read_tokens};
+use crate::model::SchemaAction;
 use crate::policy::mtls::MAX_INTERMEDIATES;
 use crate::policy::objects::{
     FileText, MtlsObject, OperationObject, SchemaObject, SessionIdentifierKind,
     SessionIdentifierObject, ZoneObject,
 };
+use crate::policy::rules::Lists;
 use crate::policy::schemas::external_references;
 
 /// Largest file that a zone may name; the largest public OpenAPI document has about 13 MB.
@@ -19,11 +23,12 @@ pub(super) fn read_zones(
     root: &Section<'_>,
     folder: &Path,
     defaults: &TokenDefaults,
+    lists: Option<&Arc<Lists>>,
 ) -> Vec<ZoneObject> {
     let zones: Vec<ZoneObject> = root
         .sections("zones")
         .iter()
-        .map(|section| read_zone(section, folder, defaults))
+        .map(|section| read_zone(section, folder, defaults, lists))
         .collect();
     if zones.is_empty() {
         root.problem(
@@ -35,7 +40,12 @@ pub(super) fn read_zones(
     zones
 }
 
-fn read_zone(section: &Section<'_>, folder: &Path, defaults: &TokenDefaults) -> ZoneObject {
+fn read_zone(
+    section: &Section<'_>,
+    folder: &Path,
+    defaults: &TokenDefaults,
+    lists: Option<&Arc<Lists>>,
+) -> ZoneObject {
     let id = section.required("id", "id = \"023e105f4ecef8ad9ca31a8372d0c353\"");
     let name = section.string("name").unwrap_or_else(|| id.clone());
     let hosts = section.strings("hosts", false);
@@ -44,14 +54,13 @@ fn read_zone(section: &Section<'_>, folder: &Path, defaults: &TokenDefaults) -> 
     let schemas = section.sections("schemas");
     let operations = section.sections("operations");
     let mtls = section.sections("mtls");
-    if !section.sections("rules").is_empty() {
-        section.problem(
-            "rules",
-            "rules are not available",
-            "remove [[zones.rules]]; this version has no rules",
-        );
-    }
+    let rules = section.sections("rules");
+    let mut schema_validation = read_schema_validation(&section.section("schema_validation"));
     section.finish();
+    let operations: Vec<_> = operations.iter().map(read_operation).collect();
+    let own = operations.iter();
+    let own = own.filter_map(|(operation, action)| Some((operation.clone(), (*action)?)));
+    schema_validation.operations = own.collect();
     ZoneObject {
         id,
         name,
@@ -62,8 +71,14 @@ fn read_zone(section: &Section<'_>, folder: &Path, defaults: &TokenDefaults) -> 
             .map(|s| read_tokens(s, folder, defaults))
             .collect(),
         schemas: schemas.iter().map(|s| read_schema(s, folder)).collect(),
-        operations: operations.iter().map(read_operation).collect(),
+        operations: operations
+            .into_iter()
+            .map(|(operation, _)| operation)
+            .collect(),
         mtls: mtls.iter().map(|s| read_mtls(s, folder)).collect(),
+        rules: rules.iter().map(read_rule).collect(),
+        schema_validation,
+        lists: lists.cloned(),
     }
 }
 
@@ -173,14 +188,16 @@ fn read_referenced(section: &Section<'_>, folder: &Path) -> BTreeMap<String, Fil
     referenced
 }
 
-fn read_operation(section: &Section<'_>) -> OperationObject {
+/// An operation, and what follows where a request violates its schema, if it says so.
+fn read_operation(section: &Section<'_>) -> (OperationObject, Option<SchemaAction>) {
     let object = OperationObject {
         method: section.required("method", "method = \"GET\""),
         host: section.required("host", "host = \"api.shop.example\""),
         endpoint: section.required("endpoint", "endpoint = \"/health\""),
     };
+    let action = schema_action(section, "action");
     section.finish();
-    object
+    (object, action)
 }
 
 fn read_mtls(section: &Section<'_>, folder: &Path) -> MtlsObject {

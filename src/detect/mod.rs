@@ -9,6 +9,7 @@ mod authentication;
 pub mod blocklist;
 mod evaluator;
 mod sliding;
+pub mod thresholds;
 
 pub use evaluator::{Change, Evaluator, Finding, State};
 

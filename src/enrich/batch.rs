@@ -4,8 +4,10 @@
 //! `sql/windows/` adds up. Secrets stay here: what leaves are keyed hashes, addresses and fingerprints.
 
 mod columns;
+pub mod hits;
 mod interner;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use arrow::array::RecordBatch;
@@ -14,10 +16,14 @@ use arrow::error::ArrowError;
 use siphasher::sip::SipHasher13;
 
 use self::columns::{Entities, Exchanges, Identifiers, Tokens, Violations};
+use self::hits::{Hit, Hits};
 use self::interner::{Entitled, Operations};
 use super::Judged;
 use super::privacy::Hasher;
-use crate::model::{Exchange, MtlsOutcome, SessionOutcome, TokenOutcome};
+use crate::model::{
+    BlockKind, Exchange, MtlsOutcome, Network, OVERFLOW, RuleAction, RuleVerdict, SessionOutcome,
+    TokenOutcome, TokenReason,
+};
 use crate::policy::Zone;
 
 /// Rows of one Arrow batch; DataFusion's own batch size.
@@ -26,6 +32,9 @@ const BATCH_ROWS: usize = 8_192;
 /// Register index bits of the distinct-count sketches: 2,048 registers, standard error 1.04/√2048 = 2.3 %
 /// (Flajolet et al., HyperLogLog, 2007).
 const SKETCH_BITS: u32 = 11;
+
+/// Most sessions of a flush whose newest exchange is remembered: as many as `session_windows` keeps.
+const MAX_SESSIONS: usize = 20_000;
 
 /// One table of a flush.
 #[derive(Debug)]
@@ -47,7 +56,14 @@ pub struct FlushBatches {
     pub overflowed: u64,
     /// Signals whose entity fell into `{overflow}`.
     pub entities_overflowed: u64,
+    /// What entities did, in the order in which it was first seen.
+    pub hits: Vec<Hit>,
+    /// The newest exchange of each session, by its id.
+    pub sessions: NewestIds,
 }
+
+/// Session hash → id of an exchange.
+pub type NewestIds = HashMap<[u8; 16], String, foldhash::fast::RandomState>;
 
 /// Appends exchanges to the columns of the current flush.
 #[derive(Debug)]
@@ -59,6 +75,8 @@ pub struct FlushBuilder {
     tokens: Tokens,
     violations: Violations,
     signals: Entities,
+    hits: Hits,
+    sessions: NewestIds,
     sketch_key: [u8; 16],
     appended: usize,
     /// Rows of the tables that have several for one exchange.
@@ -84,6 +102,8 @@ impl FlushBuilder {
             tokens: Tokens::default(),
             violations: Violations::default(),
             signals: Entities::default(),
+            hits: Hits::default(),
+            sessions: NewestIds::default(),
             sketch_key: hasher.hash("", "sketch", b""),
             appended: 0,
             detail_rows: 0,
@@ -148,7 +168,10 @@ impl FlushBuilder {
         for violation in &judged.schema.violations {
             self.violations.append(minute, operation, class, violation);
         }
-        self.append_signals(minute, operation, status, judged, client);
+        self.append_signals(zone, (minute, operation, status), exchange, judged, client);
+        if let (Some(session), Some(id)) = (judged.session.hash, exchange.id.as_deref()) {
+            self.note_session(session, id);
+        }
         let session_seen = judged.session.hash.as_ref().map(|hash| self.observe(hash));
         let path_seen = self.observe(judged.path.as_bytes());
         self.exchanges.append(
@@ -171,26 +194,15 @@ impl FlushBuilder {
     /// Appends one row per entity and signal; only exchanges with a signal have any.
     fn append_signals(
         &mut self,
-        minute: i64,
-        operation: u32,
-        status: u16,
+        zone: &Zone,
+        (minute, operation, status): (i64, u32, u16),
+        exchange: &Exchange<'_>,
         judged: &Judged,
         client: Option<IpAddr>,
     ) {
-        let signals = [
-            // The best outcome: a token of one issuer is no forgery because another configuration does not know it.
-            (
-                matches!(judged.token, Some(TokenOutcome::Invalid(_))),
-                "invalid_token",
-            ),
-            (status == 401 || status == 403, "refused"),
-            (!judged.schema.violations.is_empty(), "violation"),
-            (
-                judged.mtls.outcome == MtlsOutcome::Revoked,
-                "revoked_certificate",
-            ),
-        ];
-        if signals.iter().all(|(raised, _)| !raised) {
+        let built_in = signals(status, judged);
+        let fired = || judged.rules.iter().filter(|verdict| verdict.fires);
+        if built_in.iter().all(|(raised, _)| !raised) && fired().next().is_none() {
             return;
         }
         let endpoint = self.observe(self.operations.key().as_bytes());
@@ -199,34 +211,94 @@ impl FlushBuilder {
         let token = judged.tokens.iter().find_map(|token| token.hash);
         let (mut session, mut bearer, mut certificate) = ([0; 32], [0; 32], [0; 64]);
         let entities = [
-            ("ip", ip.as_deref()),
+            (BlockKind::Ip, ip.as_deref()),
             (
-                "session",
+                BlockKind::Session,
                 judged
                     .session
                     .hash
                     .and_then(|hash| hexadecimal(&hash, &mut session)),
             ),
             (
-                "token",
+                BlockKind::Token,
                 token.and_then(|hash| hexadecimal(&hash, &mut bearer)),
             ),
             (
-                "certificate",
+                BlockKind::Certificate,
                 judged
                     .fingerprint
                     .and_then(|hash| hexadecimal(&hash, &mut certificate)),
             ),
         ];
-        let entities = entities
-            .into_iter()
-            .filter_map(|(kind, entity)| Some((kind, entity?)));
+        let id = exchange.id.as_deref();
         for (kind, entity) in entities {
-            let entity = self.entities.admit(kind, entity);
-            for (_, signal) in signals.iter().filter(|(raised, _)| *raised) {
+            let Some(entity) = entity else {
+                continue;
+            };
+            let admitted = self.entities.admit(kind.as_str(), entity);
+            let raised = built_in
+                .iter()
+                .filter(|(raised, _)| *raised)
+                .map(|(_, signal)| (*signal, false));
+            let by_rules = fired().map(|verdict| {
+                let lists = zone.rules.lists(*verdict).kinds.contains(&kind);
+                let blocks = verdict.action == RuleAction::Block && lists;
+                (zone.rules.id(*verdict), blocks)
+            });
+            for signal in raised.chain(by_rules) {
                 self.detail_rows += 1;
-                self.signals
-                    .append(minute, operation, kind, entity, signal, endpoint, address);
+                let kind = kind.as_str();
+                self.signals.append(
+                    minute, operation, kind, admitted, signal.0, endpoint, address,
+                );
+                if admitted != OVERFLOW {
+                    let entity = (BlockKind::parse(kind).unwrap_or(BlockKind::Ip), entity);
+                    self.hits.add(&zone.id, entity, signal, id);
+                }
+            }
+        }
+        for verdict in judged.blocking() {
+            self.add_unwindowed(zone, exchange, client, *verdict);
+        }
+    }
+
+    fn note_session(&mut self, session: [u8; 16], id: &str) {
+        if id.len() > hits::MAX_ID {
+            return;
+        }
+        if let Some(newest) = self.sessions.get_mut(&session) {
+            newest.clear();
+            newest.push_str(id);
+        } else if self.sessions.len() < MAX_SESSIONS {
+            self.sessions.insert(session, id.to_owned());
+        }
+    }
+
+    /// Entities that have no window of their own, where a rule lists them.
+    fn add_unwindowed(
+        &mut self,
+        zone: &Zone,
+        exchange: &Exchange<'_>,
+        client: Option<IpAddr>,
+        verdict: RuleVerdict,
+    ) {
+        let signal = (zone.rules.id(verdict), true);
+        for kind in &zone.rules.lists(verdict).kinds {
+            let entity = match kind {
+                BlockKind::Cidr => client.and_then(network),
+                BlockKind::Asn => exchange.client.asn.map(|asn| asn.to_string()),
+                BlockKind::UserAgent => {
+                    let mut agents = exchange.request.headers.values("user-agent");
+                    agents.next().map(str::to_owned)
+                }
+                _ => None,
+            };
+            // What could not be listed is no entity.
+            if let Some(entity) = entity
+                && kind.canonical(&entity).is_ok()
+            {
+                let id = exchange.id.as_deref();
+                self.hits.add(&zone.id, (*kind, &entity), signal, id);
             }
         }
     }
@@ -239,11 +311,14 @@ impl FlushBuilder {
         let overflowed = std::mem::take(&mut self.operations.overflowed);
         self.detail_rows = 0;
         self.appended = 0;
-        let entities_overflowed = std::mem::take(&mut self.entities.overflowed);
+        let entities_overflowed = std::mem::take(&mut self.entities.overflowed)
+            + std::mem::take(&mut self.hits.overflowed);
         self.entities.clear();
         Ok(FlushBatches {
             overflowed,
             entities_overflowed,
+            hits: self.hits.finish(),
+            sessions: std::mem::take(&mut self.sessions),
             tables: vec![
                 self.operations.finish()?,
                 self.exchanges.finish()?,
@@ -273,6 +348,42 @@ impl FlushBuilder {
             rank: u8::try_from(rank).unwrap_or(u8::MAX),
         }
     }
+}
+
+/// The signals that need no rule, and whether the exchange raises them.
+fn signals(status: u16, judged: &Judged) -> [(bool, &'static str); 5] {
+    // The best outcome: a token of one issuer is no forgery because another configuration does not know it.
+    let invalid = matches!(judged.token, Some(TokenOutcome::Invalid(_)));
+    let forged = invalid && judged.tokens.iter().any(|token| forged(token.outcome));
+    [
+        (invalid, "invalid_token"),
+        (forged, "forged_token"),
+        (status == 401 || status == 403, "refused"),
+        // What the server answers is not the client's doing.
+        (judged.request_violates(), "violation"),
+        (
+            judged.mtls.outcome == MtlsOutcome::Revoked,
+            "revoked_certificate",
+        ),
+    ]
+}
+
+/// Whether nobody can have been given such a token. An expired one was issued once, and an unknown key may be a new one.
+fn forged(outcome: TokenOutcome) -> bool {
+    matches!(
+        outcome.reason(),
+        Some(
+            TokenReason::UnsupportedAlgorithm
+                | TokenReason::AlgorithmMismatch
+                | TokenReason::BadSignature
+        )
+    )
+}
+
+/// The network that a client's neighbours share: what one customer is usually given (RFC 6177 for version 6).
+fn network(ip: IpAddr) -> Option<String> {
+    let prefix = if ip.is_ipv4() { 24 } else { 64 };
+    Network::parse(&format!("{ip}/{prefix}")).map(|network| network.to_string())
 }
 
 /// `2xx` and so on; `none` for an unanswered request, whose status is 0.

@@ -4,10 +4,12 @@
 //! A fifth verdict is a field of [`Judged`] and a call in [`Judge::judge`]; the compiler then lists the other places.
 
 pub mod batch;
+pub mod evidence;
 #[cfg(test)]
 mod fixtures;
 pub mod mtls;
 pub mod privacy;
+pub mod rulebook;
 pub mod rules;
 pub mod schema;
 pub mod session;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use crate::decode::host_name;
 use crate::model::{
     Exchange, Method, MtlsOutcome, MtlsVerdict, OVERFLOW, OperationKey, OperationSource,
-    SchemaOutcome, SchemaVerdict, SessionVerdict, TokenOutcome,
+    RuleVerdict, SchemaOutcome, SchemaVerdict, SessionVerdict, TokenOutcome,
 };
 use crate::policy::operations::Match;
 use crate::policy::{Policy, Zone, path};
@@ -91,12 +93,16 @@ pub struct Judged {
     pub token: Option<TokenOutcome>,
     /// Schema verdict.
     pub schema: SchemaVerdict,
+    /// Steps that the schema verdict took (see [`schema::MAX_STEPS`]).
+    pub schema_steps: u32,
     /// mTLS verdict.
     pub mtls: MtlsVerdict,
     /// SHA-256 of the client certificate, where known.
     pub fingerprint: Option<[u8; 32]>,
     /// The client certificate, where it was logged: what rules ask for, see [`mtls::facts`].
     pub certificate: Option<Arc<mtls::Known>>,
+    /// What rules say, in their order: every one that was evaluated.
+    pub rules: Vec<RuleVerdict>,
 }
 
 impl Default for Judged {
@@ -118,6 +124,7 @@ impl Default for Judged {
                 response: SchemaOutcome::NotEvaluated,
                 violations: Vec::new(),
             },
+            schema_steps: 0,
             mtls: MtlsVerdict {
                 outcome: MtlsOutcome::NotCaptured,
                 reason: None,
@@ -127,6 +134,7 @@ impl Default for Judged {
             },
             fingerprint: None,
             certificate: None,
+            rules: Vec::new(),
         }
     }
 }
@@ -197,7 +205,7 @@ impl Judge {
         judged.schema.request = SchemaOutcome::NotEvaluated;
         judged.schema.response = SchemaOutcome::NotEvaluated;
         judged.schema.violations.clear();
-        schema::judge(
+        judged.schema_steps = schema::judge(
             &zone.operations,
             judged.matched,
             exchange,
@@ -210,6 +218,7 @@ impl Judge {
         judged.fingerprint = certificate.fingerprint;
         judged.certificate = certificate.certificate;
         self.judge_session(zone, exchange, judged);
+        rulebook::judge(zone, exchange, judged);
         true
     }
 }

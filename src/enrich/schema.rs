@@ -16,16 +16,27 @@ mod xml;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::model::{
     Direction, Exchange, Location, SchemaOutcome, SchemaVerdict, Violation, ViolationClass,
 };
 use crate::policy::operations::{Match, OperationEntry, Operations};
 use crate::policy::schemas::contract::Contract;
+use crate::policy::schemas::{Allowance, Check};
 
 /// Violations reported per side; what goes beyond says nothing new about an exchange.
 pub const MAX_VIOLATIONS: usize = 64;
 
-/// Judges both sides of an exchange. `host` lower case without port, `path` normalised.
+/// Steps that judging one side by its schemas may take (see [`Allowance`]); beyond it the side is `not_evaluated`. A body
+/// of 256 KiB has some 60,000 values at the most, and schemas in use look at each about ten times.
+pub const MAX_STEPS: u32 = 1 << 20;
+
+/// Steps that listing what is wrong with one side may take; beyond it one reason stands for all.
+pub const MAX_EXPLAINING_STEPS: u32 = 1 << 13;
+
+/// Judges both sides of an exchange. `host` lower case without port, `path` normalised. Returns the steps that were
+/// taken: at most `MAX_STEPS` and `MAX_EXPLAINING_STEPS` a side.
 pub fn judge(
     operations: &Operations,
     matched: Match,
@@ -33,7 +44,7 @@ pub fn judge(
     host: &str,
     path: &str,
     verdict: &mut SchemaVerdict,
-) {
+) -> u32 {
     verdict.violations.clear();
     verdict.request = SchemaOutcome::NotEvaluated;
     verdict.response = SchemaOutcome::NotEvaluated;
@@ -48,10 +59,14 @@ pub fn judge(
                 verdict.response = SchemaOutcome::NoOperation;
             }
         }
-        return;
+        return 0;
     };
-    verdict.request = request(entry, contract, exchange, path, &mut verdict.violations);
-    verdict.response = response(contract, exchange, &mut verdict.violations);
+    let mut side = Side::new(Direction::Request, &mut verdict.violations);
+    verdict.request = request(entry, contract, exchange, path, &mut side);
+    let steps = side.steps();
+    let mut side = Side::new(Direction::Response, &mut verdict.violations);
+    verdict.response = response(contract, exchange, &mut side);
+    steps + side.steps()
 }
 
 fn request(
@@ -59,32 +74,21 @@ fn request(
     contract: &Contract,
     exchange: &Exchange<'_>,
     path: &str,
-    violations: &mut Vec<Violation>,
+    side: &mut Side<'_>,
 ) -> SchemaOutcome {
     let request = &exchange.request;
-    let mut side = Side::new(Direction::Request, violations);
-    parameters::request(entry, contract, request, path, &mut side);
+    parameters::request(entry, contract, request, path, side);
     if let Some(declared) = &contract.body {
-        body::judge(
-            declared,
-            &request.headers,
-            request.body.as_deref(),
-            &mut side,
-        );
+        body::judge(declared, &request.headers, request.body.as_deref(), side);
     }
-    security::judge(&contract.security, exchange, &mut side);
+    security::judge(&contract.security, exchange, side);
     side.outcome()
 }
 
-fn response(
-    contract: &Contract,
-    exchange: &Exchange<'_>,
-    violations: &mut Vec<Violation>,
-) -> SchemaOutcome {
+fn response(contract: &Contract, exchange: &Exchange<'_>, side: &mut Side<'_>) -> SchemaOutcome {
     let Some(response) = &exchange.response else {
         return SchemaOutcome::NotEvaluated;
     };
-    let mut side = Side::new(Direction::Response, violations);
     let declared = contract
         .responses
         .iter()
@@ -103,17 +107,12 @@ fn response(
         return side.outcome();
     };
     for header in &declared.headers {
-        parameters::header(header, &response.headers, &mut side);
+        parameters::header(header, &response.headers, side);
     }
     let has_body = !exchange.request.method.eq("HEAD")
         && !matches!(response.status, 100..=199 | 204 | 205 | 304);
     if has_body && let Some(declared) = &declared.body {
-        body::judge(
-            declared,
-            &response.headers,
-            response.body.as_deref(),
-            &mut side,
-        );
+        body::judge(declared, &response.headers, response.body.as_deref(), side);
     }
     side.outcome()
 }
@@ -124,8 +123,11 @@ struct Side<'v> {
     violations: &'v mut Vec<Violation>,
     /// Count of violations of the other side.
     start: usize,
-    /// Whether a declared part was not captured.
+    /// Whether a declared part was not captured, or could not be judged within the allowance.
     skipped: bool,
+    /// What judging values may still cost, and listing what is wrong with them.
+    judging: Allowance,
+    explaining: Allowance,
 }
 
 impl<'v> Side<'v> {
@@ -136,6 +138,8 @@ impl<'v> Side<'v> {
             violations,
             start,
             skipped: false,
+            judging: Allowance::new(MAX_STEPS),
+            explaining: Allowance::new(MAX_EXPLAINING_STEPS),
         }
     }
 
@@ -147,6 +151,31 @@ impl<'v> Side<'v> {
     /// Room left for violations.
     fn room(&self) -> usize {
         (self.start + MAX_VIOLATIONS).saturating_sub(self.violations.len())
+    }
+
+    /// Whether a value conforms; where that costs too much, the part counts as not evaluated and nothing is said.
+    fn accepts(&mut self, check: &Check, value: &Value) -> bool {
+        check.accepts(value, &self.judging).unwrap_or_else(|| {
+            self.skip();
+            true
+        })
+    }
+
+    /// Notes why a value does not conform. `name` = the parameter that holds it, else findings name their own place.
+    fn explain(&mut self, location: Location, name: Option<&str>, check: &Check, value: &Value) {
+        let allowance = std::mem::replace(&mut self.explaining, Allowance::new(0));
+        check.explain(value, &allowance, |finding| {
+            let target = name.map_or(finding.target, str::to_owned);
+            self.add(
+                location,
+                finding.class,
+                Cow::Owned(target),
+                || finding.pointer,
+                || finding.detail,
+            );
+            self.room() > 0
+        });
+        self.explaining = allowance;
     }
 
     /// Notes a violation, once: items of a list that fail alike are one finding.
@@ -173,6 +202,11 @@ impl<'v> Side<'v> {
         if !known.contains(&violation) {
             self.violations.push(violation);
         }
+    }
+
+    /// Steps that were taken.
+    fn steps(&self) -> u32 {
+        MAX_STEPS + MAX_EXPLAINING_STEPS - self.judging.left() - self.explaining.left()
     }
 
     fn outcome(&self) -> SchemaOutcome {

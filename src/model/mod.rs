@@ -17,6 +17,7 @@ pub use operation::{Method, OVERFLOW, OperationId, OperationKey, OperationSource
 pub use place::{Position, Problem, Problems, Reject};
 pub use time::{EventTime, MINUTE_MILLIS};
 pub use verdict::{
-    Direction, Location, MtlsOutcome, MtlsReason, MtlsVerdict, SchemaOutcome, SchemaVerdict,
-    SessionOutcome, SessionVerdict, TokenOutcome, TokenReason, Violation, ViolationClass,
+    Direction, Location, MtlsOutcome, MtlsReason, MtlsVerdict, RuleAction, RuleKind, RuleVerdict,
+    SchemaAction, SchemaOutcome, SchemaVerdict, SessionOutcome, SessionVerdict, TokenOutcome,
+    TokenReason, Violation, ViolationClass,
 };

@@ -245,6 +245,69 @@ pub struct MtlsVerdict {
     pub revoked: Option<bool>,
 }
 
+names! {
+    /// Kind of a rule.
+    RuleKind {
+        /// What operators say about requests.
+        Custom = "custom",
+        /// A policy on tokens: it fires when its expression is false.
+        Token = "token",
+        /// What operators say about client certificates.
+        Mtls = "mtls",
+        /// Conformance of the request, without a rule of its own.
+        Schema = "schema",
+    }
+}
+
+names! {
+    /// What follows when a rule fires.
+    RuleAction {
+        /// It is counted.
+        Log = "log",
+        /// Its entities are listed too.
+        Block = "block",
+    }
+}
+
+names! {
+    /// What follows when a request violates its schema.
+    SchemaAction {
+        /// Nothing.
+        None = "none",
+        /// It is counted.
+        Log = "log",
+        /// Its entities are listed too.
+        Block = "block",
+    }
+}
+
+impl SchemaAction {
+    /// The action of the verdict; `None` = there is no verdict.
+    #[must_use]
+    pub fn of_rule(self) -> Option<RuleAction> {
+        match self {
+            Self::None => None,
+            Self::Log => Some(RuleAction::Log),
+            Self::Block => Some(RuleAction::Block),
+        }
+    }
+}
+
+/// What one rule says about one exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleVerdict {
+    /// Index in the zone's rule book; `None` = schema validation.
+    pub rule: Option<u16>,
+    /// Kind.
+    pub kind: RuleKind,
+    /// The value of the expression.
+    pub value: bool,
+    /// Whether the action follows.
+    pub fires: bool,
+    /// The action.
+    pub action: RuleAction,
+}
+
 /// Session verdict: which configured identifiers were present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionVerdict {

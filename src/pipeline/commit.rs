@@ -2,16 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use arrow::array::RecordBatch;
 
 use super::detections;
 use super::listing::Listing;
 use super::partition::Flush;
+use super::proposing;
 use super::run::Fault;
 use crate::clock::{self, Stopwatch};
 use crate::config::{DetectSettings, Settings};
 use crate::detect::{self, Change, Evaluator};
+use crate::enrich::batch::NewestIds;
+use crate::enrich::batch::hits::Hit;
 use crate::model::EventTime;
+use crate::policy::Policy;
+use crate::publish::feed::Feed;
 use crate::publish::file::TopicFiles;
 use crate::publish::{BLOCK_LIST, events};
 use crate::source::file::Fingerprint;
@@ -34,6 +42,8 @@ pub struct Committer {
     topics: TopicFiles,
     evaluator: Evaluator,
     listing: Listing,
+    feed: Feed,
+    policy: Arc<Policy>,
     folder: PathBuf,
     every: i64,
     lateness: i64,
@@ -104,13 +114,34 @@ async fn wait_for_edges(
 }
 
 impl Committer {
-    /// Opens store and topics, and reads what detection needs to go on.
+    /// Opens store and topics, and reads what detection needs to go on. `feed` is told every entry of the block list, and
+    /// every change once it is stored.
     ///
     /// # Errors
     /// The store or the topic files cannot be used.
-    pub async fn open(settings: &Settings, folder: &Path, topics: &Path) -> Result<Self, Fault> {
+    pub async fn open(
+        settings: &Settings,
+        folder: &Path,
+        topics: &Path,
+        feed: &Feed,
+    ) -> Result<Self, Fault> {
         let (store, topics) = wait_for_edges(settings, folder, topics).await?;
-        let listing = Listing::open(settings, &store, clock::now_millis())?;
+        let mut listing = Listing::open(settings, &store, clock::now_millis())?;
+        if let Some(newest) = store.reader().newest_minute() {
+            let from = newest.saturating_sub(listing.reach());
+            let range = Range { from, to: i64::MAX };
+            for table in listing
+                .tables()
+                .iter()
+                .filter_map(|name| window::table(name))
+            {
+                let minutes = Some(Resolution::Minute);
+                for rows in store.reader().read(table, range, minutes).await? {
+                    listing.add(&rows, true);
+                }
+            }
+            listing.look(&[], &NewestIds::default(), clock::now_millis());
+        }
         let state = match store.detections()? {
             Some(bytes) => detections::decode(&bytes).map_err(Fault::Detections)?,
             None => detect::State::default(),
@@ -143,19 +174,25 @@ impl Committer {
                 .await
                 .map_err(crate::store::local::StoreError::from)?;
         }
-        Ok(Self {
+        let mut committer = Self {
             pipeline: settings.name.clone(),
             store,
             topics,
             evaluator,
             listing,
+            feed: feed.clone(),
+            policy: Arc::clone(&settings.policy),
             folder: folder.to_owned(),
             every: millis(every),
             lateness: millis(lateness),
             flushes: 0,
             metrics: Metrics::new(),
             published: BTreeMap::new(),
-        })
+        };
+        // What a new pipeline file or the time changes holds before anything is read.
+        committer.tend().await?;
+        feed.replace(committer.listing.entries());
+        Ok(committer)
     }
 
     /// Where reading of an input goes on; the candidates are fingerprints of its first bytes.
@@ -177,7 +214,7 @@ impl Committer {
     ///
     /// # Errors
     /// The disk refuses; a restart goes on before this flush.
-    pub async fn flush(&mut self, identity: &Identity, flush: Flush) -> Result<(), Fault> {
+    pub async fn flush(&mut self, identity: &Identity, mut flush: Flush) -> Result<(), Fault> {
         let numbers = flush.numbers();
         let checkpoint = identity.fingerprint.as_ref().map(|fingerprint| {
             let checkpoint = Checkpoint {
@@ -191,6 +228,8 @@ impl Committer {
             };
             (fingerprint.sha256.clone(), checkpoint)
         });
+        let hits = std::mem::take(&mut flush.batches.hits);
+        let sessions = std::mem::take(&mut flush.batches.sessions);
         let watch = Stopwatch::start();
         let sums = window::sum(flush.batches)
             .await
@@ -230,7 +269,7 @@ impl Committer {
                 .extend(event.to_line().into_bytes());
             self.published(event.topic);
         }
-        self.listing.tend(&self.folder, clock::now_millis())?;
+        self.list((identity, flush.end), &sums, (&hits, &sessions))?;
         let stored = Stored {
             sums: &sums,
             checkpoint,
@@ -240,6 +279,32 @@ impl Committer {
         let rows = sums.iter().map(|rows| rows.num_rows() as u64).sum();
         self.metrics.rows(rows);
         self.metrics.flushed(&numbers);
+        Ok(())
+    }
+
+    /// What a flush asks of the block list, and what others have left meanwhile.
+    fn list(
+        &mut self,
+        (identity, end): (&Identity, u64),
+        sums: &[RecordBatch],
+        (hits, sessions): (&[Hit], &NewestIds),
+    ) -> Result<(), Fault> {
+        let now = clock::now_millis();
+        self.listing.tend(&self.folder, now)?;
+        let input = identity.fingerprint.as_ref();
+        let input = input.map_or(identity.name.as_str(), |fingerprint| &fingerprint.sha256);
+        let flush = format!("{input}/{end}");
+        let name = (self.pipeline.as_str(), flush.as_str());
+        for proposal in proposing::by_rules(name, hits, &self.policy, now) {
+            self.listing.apply(&proposal, now);
+        }
+        for name in self.listing.tables() {
+            let table = window::TABLES.iter().position(|table| table.name == *name);
+            if let Some(rows) = table.and_then(|at| sums.get(at)) {
+                self.listing.add(rows, false);
+            }
+        }
+        self.listing.look(hits, sessions, now);
         Ok(())
     }
 
@@ -329,7 +394,7 @@ impl Committer {
             stored_at: clock::now_millis(),
         })?;
         self.metrics.took(Stage::Commit, watch.elapsed());
-        let listed = self.listing.committed().changes;
+        let listed = self.listing.committed(&self.feed).changes;
         if listed > 0 {
             *self.published.entry(BLOCK_LIST).or_default() += listed;
             self.metrics.published(BLOCK_LIST, listed);

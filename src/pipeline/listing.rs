@@ -9,14 +9,21 @@
 
 use std::path::Path;
 
+use arrow::array::RecordBatch;
+
 use super::commit::open_edges;
+use super::proposing;
 use super::run::Fault;
 use crate::clock;
 use crate::config::{PublishSettings, Settings};
 use crate::detect::blocklist::{BlockList, Edit, Rules};
-use crate::model::Proposal;
+use crate::detect::thresholds::{Said, Watch};
+use crate::enrich::batch::NewestIds;
+use crate::enrich::batch::hits::Hit;
+use crate::model::{BlockEntry, BlockKey, Proposal};
 use crate::publish::blocklist::lines::{self, Held, Why};
 use crate::publish::blocklist::{self as wire, Cause, Entry};
+use crate::publish::feed::Feed;
 use crate::publish::file::{TopicError, TopicFiles};
 use crate::publish::{BLOCK_LIST, PROPOSALS};
 use crate::store::StoreSettings;
@@ -31,7 +38,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
         enforce: settings.block_list.enforce,
         allow: settings.block_list.allow.clone(),
         max: settings.block_list.max,
-        log_only: settings.block_list.log_only.clone(),
+        log_only: settings.block_list.log_only(),
     }
 }
 
@@ -39,6 +46,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
 pub(super) struct Listing {
     pipeline: String,
     list: BlockList,
+    watch: Watch,
     /// Changes so far: what stands for an offset in the log of proposals.
     sequence: u64,
     /// How far the inbox was taken.
@@ -57,7 +65,7 @@ struct Pending {
     outcomes: Vec<u8>,
     journal: lines::Journal,
     edits: Vec<Edit>,
-    /// Whether how far the inbox was taken has moved.
+    /// Whether something else is to be remembered: how far the inbox was taken, what thresholds have said.
     moved: bool,
 }
 
@@ -77,11 +85,12 @@ impl Listing {
             entries,
             sequence,
             taken,
-            ..
+            said,
         } = held;
         let mut listing = Self {
             pipeline: settings.name.clone(),
             list: BlockList::new(rules(settings), entries.into_values()),
+            watch: Watch::new(settings.block_list.thresholds.clone(), said),
             sequence,
             taken,
             whole: journal.len() as u64,
@@ -113,6 +122,55 @@ impl Listing {
                 self.taken = end;
                 self.pending.moved = true;
             }
+        }
+    }
+
+    /// How far back rows of the windows matter, milliseconds.
+    pub(super) fn reach(&self) -> i64 {
+        self.watch.reach()
+    }
+
+    /// The tables whose rows matter.
+    pub(super) fn tables(&self) -> &'static [&'static str] {
+        if self.watch.watches_sessions() {
+            &["entity_windows", "session_windows"]
+        } else {
+            &["entity_windows"]
+        }
+    }
+
+    /// Adds rows of one of these tables: of a flush, or, `merged`, as the store has them.
+    pub(super) fn add(&mut self, rows: &RecordBatch, merged: bool) {
+        self.watch.add(rows, merged);
+    }
+
+    /// Lists what crossed a threshold with the rows added since the last look; `hits` and `sessions` have samples.
+    pub(super) fn look(&mut self, hits: &[Hit], sessions: &NewestIds, now: i64) {
+        for hit in hits {
+            let key = (hit.zone.as_str(), hit.kind.as_str(), hit.entity.as_str());
+            self.watch.remember(key, &hit.signal, &hit.samples);
+        }
+        let (mut crossings, changed) = self.watch.look();
+        for crossing in &mut crossings {
+            // Of what every request counts for, the newest one is known.
+            let mut session = [0; 16];
+            if crossing.samples.is_empty()
+                && hex::decode_to_slice(crossing.key.entity(), &mut session).is_ok()
+            {
+                crossing.samples.extend(sessions.get(&session).cloned());
+            }
+        }
+        for key in &changed {
+            let nothing = Said::new();
+            let said = self.watch.said(key).unwrap_or(&nothing);
+            self.pending.journal.said(key, said);
+            self.pending.moved = true;
+        }
+        let found = (self.watch.thresholds(), crossings.as_slice());
+        let total = |key: &BlockKey, name: &str| self.watch.total(key, name);
+        let proposals = proposing::by_thresholds(&self.pipeline, found, total, now);
+        for proposal in &proposals {
+            self.apply(proposal, now);
         }
     }
 
@@ -171,15 +229,24 @@ impl Listing {
         for entry in self.list.entries() {
             whole.edit(&self.pipeline, &Edit::Listed(entry.clone()));
         }
+        for (key, said) in self.watch.all_said() {
+            whole.said(key, said);
+        }
         whole.position(self.sequence, self.taken);
         self.whole = whole.lines.len() as u64;
         self.appended = 0;
         Ok(Some(Journal::Replace(whole.lines)))
     }
 
-    /// What was pending counts now.
-    pub(super) fn committed(&mut self) -> Published {
+    /// The list as it is, for a feed that begins.
+    pub(super) fn entries(&self) -> Vec<BlockEntry> {
+        self.list.entries().cloned().collect()
+    }
+
+    /// What was pending counts now, and gateways may know it.
+    pub(super) fn committed(&mut self, feed: &Feed) -> Published {
         let pending = std::mem::take(&mut self.pending);
+        feed.apply(&pending.edits);
         Published {
             changes: pending.edits.len() as u64,
         }
@@ -238,7 +305,8 @@ impl Desk {
             journal,
             stored_at: now,
         })?;
-        self.listing.committed();
+        // Nobody listens here: whoever runs the pipeline next begins with what is stored.
+        self.listing.committed(&Feed::new());
         Ok(())
     }
 }

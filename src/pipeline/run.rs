@@ -22,6 +22,7 @@ use crate::config::{FileSource, PublishSettings, Settings, SourceKind};
 use crate::correlate::JoinState;
 use crate::enrich::{Judge, Shared};
 use crate::model::EventTime;
+use crate::publish::feed::Feed;
 use crate::publish::file::TopicError;
 use crate::source::file::{Input, Reading};
 use crate::source::jwks::{Disk, JwksError, KeySets};
@@ -171,7 +172,8 @@ impl Summary {
     }
 }
 
-/// Runs a pipeline to the end of its input, or until `stop` is set. Says in `telemetry` what it does.
+/// Runs a pipeline to the end of its input, or until `stop` is set. Says in `telemetry` what it does. Of an embedded pipeline
+/// `feed` is told the block list; of a service whoever has the feed reads the topic.
 ///
 /// # Errors
 /// A fault; a restart is safe.
@@ -179,6 +181,7 @@ pub async fn run(
     settings: &Arc<Settings>,
     stop: &Arc<AtomicBool>,
     telemetry: &Telemetry,
+    feed: &Feed,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, Fault> {
     let Some(_keys) = key_sets(settings, stop, telemetry).await? else {
@@ -216,7 +219,7 @@ pub async fn run(
         // `config` refuses every other arrangement.
         _ => return Err(Fault::Stage("configuration")),
     };
-    let mut committer = Committer::open(settings, store, topics).await?;
+    let mut committer = Committer::open(settings, store, topics, feed).await?;
     committer.metrics = telemetry.metrics.clone();
     telemetry.metrics.evaluator(true);
     let key = match &settings.hash_key {

@@ -7,6 +7,7 @@ pub mod mtls;
 pub mod objects;
 pub mod operations;
 pub mod path;
+pub mod rulebook;
 pub mod rules;
 pub mod schemas;
 pub mod sessions;

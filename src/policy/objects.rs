@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::rules::Lists;
+use crate::model::{BlockKind, RuleAction, RuleKind, SchemaAction};
 
 /// A file as it was read, with the name to show in problems.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +36,66 @@ pub struct ZoneObject {
     pub operations: Vec<OperationObject>,
     /// Client certificate authorities per host.
     pub mtls: Vec<MtlsObject>,
+    /// Rules, in their order.
+    pub rules: Vec<RuleObject>,
+    /// What follows from requests that violate their schema.
+    pub schema_validation: SchemaActionObject,
+    /// The lists that rules may name; shared by all zones. `None` = there are none.
+    pub lists: Option<Arc<Lists>>,
+}
+
+/// One rule.
+#[derive(Clone, Debug)]
+pub struct RuleObject {
+    /// Id; the title where there is none.
+    pub id: Option<String>,
+    /// Title.
+    pub title: String,
+    /// What it is for.
+    pub description: String,
+    /// Kind.
+    pub kind: RuleKind,
+    /// What follows when it fires.
+    pub action: RuleAction,
+    /// Whether it is evaluated.
+    pub enabled: bool,
+    /// Hosts that it covers; empty = every host of the zone.
+    pub include_hosts: Vec<String>,
+    /// Operations that it does not cover, by id or in words.
+    pub exclude_operations: Vec<String>,
+    /// The expression.
+    pub expression: String,
+    /// Kinds of entities that it lists; `None` = those of its kind.
+    pub block: Option<Vec<BlockKind>>,
+    /// How long they are listed, milliseconds; `None` = one hour.
+    pub duration: Option<i64>,
+}
+
+/// What follows from requests that violate their schema.
+#[derive(Clone, Debug)]
+pub struct SchemaActionObject {
+    /// What follows where the operation does not say.
+    pub default: SchemaAction,
+    /// Nothing follows, whatever else says.
+    pub suspended: bool,
+    /// Operations with an action of their own.
+    pub operations: Vec<(OperationObject, SchemaAction)>,
+    /// Kinds of entities that are listed; `None` = the address.
+    pub block: Option<Vec<BlockKind>>,
+    /// How long they are listed, milliseconds; `None` = one hour.
+    pub duration: Option<i64>,
+}
+
+impl Default for SchemaActionObject {
+    fn default() -> Self {
+        Self {
+            default: SchemaAction::None,
+            suspended: false,
+            operations: Vec::new(),
+            block: None,
+            duration: None,
+        }
+    }
 }
 
 /// Carrier of a session identifier.

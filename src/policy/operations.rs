@@ -8,7 +8,7 @@ mod template;
 
 pub use template::{Pattern, Segment, Template};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -41,6 +41,15 @@ struct Routes {
     covered: bool,
     /// One per method, in the order of `Method::ALL`.
     methods: [Option<Box<Router>>; Method::ALL.len()],
+}
+
+/// Which templates a site has for a method, while operations are collected.
+type Taken = HashSet<(usize, usize, Vec<Segment>)>;
+
+/// The number of an entry as routers keep it: with its lowest bit set where a schema describes it, so that a look-up
+/// need not touch the entry.
+fn routed(number: u32, entry: &OperationEntry) -> u32 {
+    number << 1 | u32::from(entry.contract.is_some())
 }
 
 /// One operation.
@@ -78,21 +87,54 @@ impl Operations {
         problems: &mut Problems,
     ) -> Self {
         let mut operations = Self::default();
+        let mut taken = Taken::new();
         for schema in schemas {
             if let Some(description) = schemas::compile(schema, problems) {
-                operations.add_description(description, problems);
+                operations.add_description(description, &mut taken, problems);
             }
         }
         for (number, object) in saved.iter().enumerate() {
-            operations.add_saved(object, &format!("{place}.operations[{number}]"), problems);
+            let place = format!("{place}.operations[{number}]");
+            operations.add_saved(object, &place, &mut taken, problems);
         }
         operations
             .wildcard
             .sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        operations.route();
         operations
     }
 
-    fn add_description(&mut self, description: schemas::Description, problems: &mut Problems) {
+    /// Builds the routers of all entries.
+    fn route(&mut self) {
+        let mut templates: Vec<(usize, usize, u32, &Template)> = (0..)
+            .zip(&self.entries)
+            .map(|(number, entry)| {
+                let routed = routed(number, entry);
+                (entry.site, entry.method as usize, routed, &entry.template)
+            })
+            .collect();
+        templates.sort_by_key(|(site, method, ..)| (*site, *method));
+        for group in templates.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
+            let Some((site, method, ..)) = group.first() else {
+                continue;
+            };
+            let slot = self
+                .sites
+                .get_mut(*site)
+                .and_then(|site| site.methods.get_mut(*method));
+            if let Some(slot) = slot {
+                let router = Router::new(group.iter().map(|(_, _, number, t)| (*t, *number)));
+                *slot = Some(Box::new(router));
+            }
+        }
+    }
+
+    fn add_description(
+        &mut self,
+        description: schemas::Description,
+        taken: &mut Taken,
+        problems: &mut Problems,
+    ) {
         for site in &description.sites {
             let number = self.site(site.host.as_deref());
             if let Some(routes) = self.sites.get_mut(number) {
@@ -105,7 +147,7 @@ impl Operations {
                 if let Some(routes) = self.sites.get_mut(number) {
                     routes.covered = true;
                 }
-                let taken = self.add(OperationEntry {
+                let entry = OperationEntry {
                     method: declared.method,
                     canonical: String::new(),
                     declared: String::new(),
@@ -113,8 +155,8 @@ impl Operations {
                     template: declared.template.behind(&site.base),
                     contract: Some(Arc::clone(&declared.contract)),
                     site: number,
-                });
-                if taken {
+                };
+                if !self.add(entry, taken) {
                     problems.hint(
                         &declared.place,
                         "another schema of this zone declares the same operation",
@@ -126,7 +168,13 @@ impl Operations {
         }
     }
 
-    fn add_saved(&mut self, object: &OperationObject, place: &str, problems: &mut Problems) {
+    fn add_saved(
+        &mut self,
+        object: &OperationObject,
+        place: &str,
+        taken: &mut Taken,
+        problems: &mut Problems,
+    ) {
         let method = Method::parse(&object.method);
         if method == Method::Other {
             problems.hint(
@@ -161,7 +209,7 @@ impl Operations {
         }
         let site = self.site(Some(&host));
         // The same tuple in a schema says more, and a second saved one says the same.
-        self.add(OperationEntry {
+        let entry = OperationEntry {
             method,
             canonical: String::new(),
             declared: String::new(),
@@ -169,36 +217,29 @@ impl Operations {
             template,
             contract: None,
             site,
-        });
+        };
+        self.add(entry, taken);
     }
 
-    /// Adds an entry unless its tuple is taken; tells whether it was.
-    fn add(&mut self, mut entry: OperationEntry) -> bool {
-        let Ok(number) = u32::try_from(self.entries.len()) else {
-            return false;
+    /// Adds an entry unless its tuple is taken; tells whether it was free.
+    fn add(&mut self, mut entry: OperationEntry, taken: &mut Taken) -> bool {
+        // Routers keep numbers of 31 bits.
+        let number = u32::try_from(self.entries.len()).ok();
+        let Some(number) = number.filter(|number| *number < u32::MAX / 2) else {
+            return true;
         };
+        let segments = entry.template.segments.clone();
+        if !taken.insert((entry.site, entry.method as usize, segments)) {
+            return false;
+        }
         entry.canonical = entry.template.canonical();
         entry.declared = entry.template.declared();
-        let slot = self
-            .sites
-            .get_mut(entry.site)
-            .and_then(|site| site.methods.get_mut(entry.method as usize));
-        let Some(slot) = slot else {
-            return false;
-        };
-        if slot
-            .get_or_insert_default()
-            .insert(&entry.template, number)
-            .is_some()
-        {
-            return true;
-        }
         self.canonical
             .entry(entry.canonical.as_str().into())
             .or_default()
             .push(number);
         self.entries.push(entry);
-        false
+        true
     }
 
     /// The number of a host's routes, made when it is new.
@@ -249,13 +290,14 @@ impl Operations {
                 continue;
             };
             let mut found = Match::default();
-            router.find(path, &mut |number| {
+            router.find(path, &mut |routed| {
+                let number = routed >> 1;
                 found.operation = found.operation.or(Some(number));
-                let is_schema = self.entry(number).is_some_and(|e| e.contract.is_some());
-                if is_schema {
+                let is_described = routed & 1 == 1;
+                if is_described {
                     found.schema = Some(number);
                 }
-                is_schema
+                is_described
             });
             best.operation = self.better(best.operation, found.operation);
             best.schema = self.better(best.schema, found.schema);

@@ -45,27 +45,28 @@ pub fn normalise(path: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether `normalise` would change nothing; one pass, no allocation.
+/// Whether `normalise` would change nothing; no allocation.
 fn is_normal(path: &str) -> bool {
-    let Some(rest) = path.strip_prefix('/') else {
-        return false;
-    };
-    if rest.is_empty() {
-        return true;
-    }
-    let mut segments = rest.split('/').peekable();
-    while let Some(segment) = segments.next() {
-        match segment {
-            "" if segments.peek().is_some() => return false,
-            "." | ".." => return false,
-            _ => {}
-        }
-    }
     let bytes = path.as_bytes();
-    memchr::memchr_iter(b'%', bytes).all(|at| match escape(bytes.get(at..)) {
-        Some((value, upper)) => upper && !is_unreserved(value),
-        None => true,
-    })
+    // A slash that stands in front of a slash, or of one or two dots that fill a segment.
+    let folded = |at: usize| match bytes.get(at + 1..).unwrap_or_default() {
+        [b'/', ..] | [b'.'] | [b'.', b'/', ..] => true,
+        [b'.', b'.', rest @ ..] => matches!(rest, [] | [b'/', ..]),
+        _ => false,
+    };
+    // An escape of what needs none, or one written in lower case.
+    let plain = |at: usize| match escape(bytes.get(at..)) {
+        Some((value, upper)) => is_unreserved(value) || !upper,
+        None => false,
+    };
+    bytes.first() == Some(&b'/')
+        && !memchr::memchr2_iter(b'/', b'%', bytes).any(|at| {
+            if bytes.get(at) == Some(&b'/') {
+                folded(at)
+            } else {
+                plain(at)
+            }
+        })
 }
 
 /// The byte that the escape at the start of `bytes` stands for, and whether its digits are written in upper case.
@@ -98,7 +99,7 @@ fn push_normal(segment: &str, out: &mut String) {
         let (before, tail) = rest.split_at(at);
         out.push_str(before);
         rest = if let Some((value, _)) = escape(Some(tail.as_bytes())) {
-            if is_unreserved(value) {
+            if is_unreserved(value) && !completes_escape(out, value) {
                 out.push(char::from(value));
             } else {
                 let _ = write!(out, "%{value:02X}");
@@ -110,6 +111,16 @@ fn push_normal(segment: &str, out: &mut String) {
         };
     }
     out.push_str(rest);
+}
+
+/// Whether a character behind a stray `%` would make an escape of it, which nobody wrote: `%2%44` is not `%2D`.
+fn completes_escape(out: &str, value: u8) -> bool {
+    value.is_ascii_hexdigit()
+        && match out.as_bytes() {
+            [.., b'%'] => true,
+            [.., b'%', digit] => digit.is_ascii_hexdigit(),
+            _ => false,
+        }
 }
 
 /// Normalises the literal text of a declared template: as [`normalise`] does within one segment, and characters that a
@@ -300,6 +311,9 @@ mod tests {
             ("/100%", "/100%"),
             ("/%zz%4", "/%zz%4"),
             ("/%2541", "/%2541"),
+            ("/%2%44e", "/%2%44e"),
+            ("/%%32%44", "/%%32D"),
+            ("/%2%2d", "/%2-"),
             ("/é/%61", "/é/a"),
         ] {
             assert_eq!(normalise(path), expected, "{path}");

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 
 use super::objects::ZoneObject;
+use super::rulebook::RuleBook;
 use super::{mtls::Mtls, operations::Operations, sessions::Sessions, tokens::Tokens};
-use crate::model::Problems;
+use crate::model::{Problem, Problems};
 
 /// Everything to judge against.
 #[derive(Debug, Default)]
 pub struct Policy {
     /// Zones in configured order.
     pub zones: Vec<Zone>,
+    /// What is accepted and hardly means what it says.
+    pub warnings: Vec<Problem>,
     by_id: HashMap<String, usize, foldhash::fast::RandomState>,
     literal: HashMap<String, usize, foldhash::fast::RandomState>,
     /// Suffixes with their leading dot (`.partners.shop.example`), longest first.
@@ -32,6 +35,8 @@ pub struct Zone {
     pub operations: Operations,
     /// Client certificate authorities.
     pub mtls: Mtls,
+    /// Rules, and what follows from violations.
+    pub rules: RuleBook,
     /// Hosts that are listed literally.
     literal_hosts: Vec<String>,
 }
@@ -84,6 +89,8 @@ impl Policy {
             let operations =
                 Operations::compile(&object.schemas, &object.operations, &place, problems);
             let mtls = Mtls::compile(&object.mtls, &place, problems);
+            let known = (&tokens, &operations);
+            let rules = RuleBook::compile(object, known, &place, (problems, &mut policy.warnings));
             policy.zones.push(Zone {
                 id: object.id.clone(),
                 name: object.name.clone(),
@@ -91,6 +98,7 @@ impl Policy {
                 tokens,
                 operations,
                 mtls,
+                rules,
                 literal_hosts,
             });
         }

@@ -31,6 +31,7 @@
 //! proposal. Pipelines may share the topic: the `source` of the event, `/gatewatch/<pipeline>`, says whose entry it is.
 
 pub mod lines;
+pub mod said;
 
 use std::collections::BTreeMap;
 
@@ -169,6 +170,12 @@ pub fn proposal(pipeline: &str, proposal: &Proposal) -> Message {
         wire.expires_at = Some(rfc3339(*expires_at));
     }
     wire.message()
+}
+
+/// The id of a proposal that follows from these facts: the same however often it is made.
+#[must_use]
+pub fn proposal_id(facts: &[&str]) -> String {
+    uuid(facts)
 }
 
 /// Reads a record of the log of proposals.

@@ -369,6 +369,7 @@ impl ZonePlan {
             schemas: schemas.collect(),
             operations: operations.collect(),
             mtls: mtls.into_iter().collect(),
+            ..ZoneObject::default()
         }
     }
 }

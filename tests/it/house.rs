@@ -64,6 +64,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "decode",
             "correlate",
             "policy",
+            "detect",
             "enforce",
             "store",
             "publish",

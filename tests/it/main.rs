@@ -8,6 +8,7 @@
     reason = "a test stops where something is wrong"
 )]
 
+mod abuse;
 mod adapters;
 mod bad_input;
 mod block_list;
@@ -19,6 +20,9 @@ mod corpora;
 mod crash;
 mod feeds;
 mod follow;
+mod fuzz_findings;
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz_targets;
 mod grammar;
 mod house;
 mod http_source;
@@ -29,4 +33,5 @@ mod quickstart;
 mod services;
 mod services_clickhouse;
 mod simulation;
+mod slowest;
 mod truth;

@@ -11,6 +11,7 @@ use gatewatch::enrich::{Judge, Shared};
 use gatewatch::model::EventTime;
 use gatewatch::pipeline::commit::Identity;
 use gatewatch::pipeline::{Committer, Partition, Stream};
+use gatewatch::publish::feed::Feed;
 use gatewatch::source::file::Input;
 use gatewatch::store::StoreSettings;
 use gatewatch::traffic::Scenario;
@@ -49,7 +50,9 @@ async fn simulate(settings: &Settings, random: &mut Random, most: usize, crashes
             .collect()
     };
     'process: loop {
-        let mut committer = Committer::open(settings, store, topics).await.unwrap();
+        let mut committer = Committer::open(settings, store, topics, &Feed::new())
+            .await
+            .unwrap();
         let input = Input::open(file.path.as_deref()).unwrap();
         let (fingerprint, checkpoint) = match committer.checkpoint(&input) {
             Some((fingerprint, checkpoint)) => (fingerprint, checkpoint),

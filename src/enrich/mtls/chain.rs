@@ -70,7 +70,7 @@ const MAX_SIGNATURES: usize = 100;
 /// Certificates that one search may put on a path.
 const MAX_STEPS: usize = 2_000;
 
-/// Comparisons of names with constraints that one search may cost; as in webpki and Go.
+/// Comparisons of names with constraints, and look-ups of policies, that one search may cost; as in webpki and Go.
 const MAX_COMPARISONS: usize = 250_000;
 
 /// Searches the paths of `leaf` at `second`, which lies in its validity.
@@ -215,6 +215,8 @@ impl<'a> Search<'a> {
             .rev()
             .map(|member| (&member.policies, member.is_self_issued()))
             .collect();
+        let policies = path.iter().map(|member| member.policies.cost()).sum();
+        self.comparisons = self.comparisons.checked_sub(policies)?;
         if !able
             || !has_room(issuers())
             || !self.names_are_allowed(path, root)?

@@ -208,7 +208,7 @@ fn tried(
         if media
             .check
             .as_ref()
-            .is_none_or(|check| check.accepts(&value))
+            .is_none_or(|check| side.accepts(check, &value))
         {
             // An object made from texts is a form; XML has attributes and namespaces that no schema declares.
             if forms {
@@ -222,7 +222,9 @@ fn tried(
         first.get_or_insert(value);
     }
     if let Some(value) = first {
-        judged(media, &value, side);
+        if let Some(check) = &media.check {
+            side.explain(Location::Body, None, check, &value);
+        }
         if forms {
             undeclared(media, &value, side);
         }
@@ -252,7 +254,7 @@ fn lines(media: &Media, bytes: &[u8], side: &mut Side<'_>) {
     for value in &list {
         judged(media, value, side);
         undeclared(media, value, side);
-        if side.room() == 0 {
+        if side.room() == 0 || side.judging.is_spent() {
             return;
         }
     }
@@ -335,19 +337,9 @@ fn judged(media: &Media, value: &Value, side: &mut Side<'_>) {
     let Some(check) = &media.check else {
         return;
     };
-    if check.accepts(value) {
-        return;
+    if !side.accepts(check, value) {
+        side.explain(Location::Body, None, check, value);
     }
-    check.explain(value, |finding| {
-        side.add(
-            Location::Body,
-            finding.class,
-            Cow::Owned(finding.target),
-            || finding.pointer,
-            || finding.detail,
-        );
-        side.room() > 0
-    });
 }
 
 /// Members that no schema declares, where the operator wants to know.
@@ -355,6 +347,9 @@ fn undeclared(media: &Media, value: &Value, side: &mut Side<'_>) {
     let Some(members) = &media.members else {
         return;
     };
+    if side.judging.is_spent() {
+        return;
+    }
     members.undeclared(value, |found| {
         side.add(
             Location::Body,

@@ -197,7 +197,7 @@ fn judge(
         let Some(check) = &parameter.check else {
             return;
         };
-        if check.accepts(&value) {
+        if side.accepts(check, &value) {
             return;
         }
         if first.as_ref() == Some(&value) {
@@ -226,16 +226,7 @@ fn explain(parameter: &Parameter, value: &Value, side: &mut Side<'_>) {
     let Some(check) = &parameter.check else {
         return;
     };
-    check.explain(value, |finding| {
-        side.add(
-            parameter.location,
-            finding.class,
-            Cow::Owned(parameter.name.to_string()),
-            || finding.pointer,
-            || finding.detail,
-        );
-        side.room() > 0
-    });
+    side.explain(parameter.location, Some(&parameter.name), check, value);
 }
 
 /// Judges one text that is one value.
@@ -249,7 +240,8 @@ fn single(parameter: &Parameter, decoding: Decoding, raw: &str, side: &mut Side<
         };
         match json::parse_text(&text) {
             Ok(value) => {
-                if parameter.check.as_ref().is_some_and(|c| !c.accepts(&value)) {
+                let check = parameter.check.as_ref();
+                if check.is_some_and(|check| !side.accepts(check, &value)) {
                     explain(parameter, &value, side);
                 }
             }

@@ -138,7 +138,9 @@ impl Assembly<'_> {
         let item = if array { shape.item.as_deref() } else { None };
         let value = scalar(text, item.unwrap_or(shape), self.preference);
         match map.get_mut(&*name) {
-            Some(Value::Array(list)) if array => list.push(value),
+            // Texts never stand for lists, so a list here is one that repetition has made. It must not be put into
+            // another: a form may repeat a name thousands of times, and nothing walks a tree of that depth.
+            Some(Value::Array(list)) => list.push(value),
             Some(known) => {
                 let first = known.take();
                 *known = Value::Array(vec![first, value]);

@@ -23,6 +23,9 @@ pub(super) struct Ledger {
     touched: BTreeSet<i64>,
     /// A flush touched more minutes than it lists.
     all: bool,
+    /// The same since [`Self::take_fresh`].
+    fresh: BTreeSet<i64>,
+    all_fresh: bool,
     /// How long a replica may lag behind, milliseconds; 0 = there are none.
     lag: i64,
     /// Minutes to read once more, with the wall time from which on they are complete.
@@ -74,8 +77,10 @@ impl Ledger {
                     self.all_settled_at = Some(settled_at);
                 }
             }
+            self.fresh.extend(&row.minutes);
             self.touched.extend(row.minutes);
             self.all |= row.all_minutes;
+            self.all_fresh |= row.all_minutes;
             if row.records == 0 {
                 continue;
             }
@@ -98,15 +103,18 @@ impl Ledger {
 
     /// Touches minutes once more that are complete at `now`, wall time.
     pub(super) fn settle(&mut self, now: i64) {
-        let touched = &mut self.touched;
+        let (touched, fresh) = (&mut self.touched, &mut self.fresh);
         self.settling.retain(|minute, settled_at| {
             let waits = *settled_at > now;
             if !waits {
                 touched.insert(*minute);
+                fresh.insert(*minute);
             }
             waits
         });
-        self.all |= self.all_settled_at.take_if(|at| *at <= now).is_some();
+        let all = self.all_settled_at.take_if(|at| *at <= now).is_some();
+        self.all |= all;
+        self.all_fresh |= all;
     }
 
     /// Least clock of the partitions that delivered at or after `since`, wall time; `None` = none did. It is never later
@@ -122,6 +130,15 @@ impl Ledger {
     /// Whether any minute changed since it was last taken.
     pub(super) fn is_touched(&self) -> bool {
         self.all || !self.touched.is_empty()
+    }
+
+    /// Takes the minutes that changed since it was asked last, whatever the watermark.
+    pub(super) fn take_fresh(&mut self) -> Touched {
+        let minutes = std::mem::take(&mut self.fresh);
+        if std::mem::take(&mut self.all_fresh) {
+            return Touched::All;
+        }
+        Touched::Minutes(minutes)
     }
 
     /// Takes the changed minutes before `end`; the others change again before they matter.

@@ -19,6 +19,7 @@ mod mark;
 mod member;
 mod sums;
 mod term;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use self::term::{Desk, Ended, Term};
 use super::listing::rules;
 use crate::clock::Stopwatch;
 use crate::config::{KafkaPublish, PublishSettings, Settings, SourceKind};
+use crate::detect::thresholds::Threshold;
 use crate::detect::{Limits, blocklist};
 use crate::publish::kafka::{Cluster, PublishError};
 use crate::publish::{self};
@@ -73,6 +75,8 @@ pub struct Plan {
     pub limits: Limits,
     /// What it says about the block list.
     pub rules: blocklist::Rules,
+    /// Thresholds over what entities do.
+    pub thresholds: Vec<Threshold>,
     /// How late a row of the ledger can turn up: as long as an insert is repeated.
     pub overlap: i64,
     /// How far event time may be ahead of wall time.
@@ -109,6 +113,7 @@ impl Plan {
                 min_successful: detect.min_successful,
             },
             rules: rules(settings),
+            thresholds: settings.block_list.thresholds.clone(),
             overlap: millis(store.deadline + Duration::from_mins(1)),
             future: millis(settings.future),
             replica_lag: if store.replicated {

@@ -28,6 +28,24 @@ pub trait Sums {
         minutes: &[i64],
     ) -> impl Future<Output = Result<Vec<RecordBatch>, StoreError>>;
 
+    /// Merged rows of `entity_windows` or `session_windows` from the minute `from` on. A store without them has none.
+    fn entities_from(
+        &self,
+        _table: &'static str,
+        _from: i64,
+    ) -> impl Future<Output = Result<Vec<RecordBatch>, StoreError>> {
+        async { Ok(Vec::new()) }
+    }
+
+    /// The same, of these minutes.
+    fn entity_minutes(
+        &self,
+        _table: &'static str,
+        _minutes: &[i64],
+    ) -> impl Future<Output = Result<Vec<RecordBatch>, StoreError>> {
+        async { Ok(Vec::new()) }
+    }
+
     /// Writes what holds after a tick and what follows from it; again is harmless.
     fn write_detections(
         &self,
@@ -63,6 +81,44 @@ impl Sums for ClickHouse {
         };
         let mut rows = Vec::new();
         for part in minutes.chunks(MOST_MINUTES) {
+            rows.extend(ClickHouse::read_minutes(self, table, part).await?);
+        }
+        Ok(rows)
+    }
+
+    async fn entities_from(
+        &self,
+        table: &'static str,
+        from: i64,
+    ) -> Result<Vec<RecordBatch>, StoreError> {
+        let Some(table) = window::table(table) else {
+            return Ok(Vec::new());
+        };
+        let range = Range { from, to: i64::MAX };
+        self.read(table, range, Some(Resolution::Minute)).await
+    }
+
+    async fn entity_minutes(
+        &self,
+        table: &'static str,
+        minutes: &[i64],
+    ) -> Result<Vec<RecordBatch>, StoreError> {
+        let Some(table) = window::table(table) else {
+            return Ok(Vec::new());
+        };
+        // Sessions are kept in steps of ten minutes, so a minute is found in the one that it lies in.
+        let step = if table.name == "session_windows" {
+            600_000
+        } else {
+            60_000
+        };
+        let mut steps: Vec<i64> = minutes
+            .iter()
+            .map(|minute| minute.div_euclid(step) * step)
+            .collect();
+        steps.dedup();
+        let mut rows = Vec::new();
+        for part in steps.chunks(MOST_MINUTES) {
             rows.extend(ClickHouse::read_minutes(self, table, part).await?);
         }
         Ok(rows)

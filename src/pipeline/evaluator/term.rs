@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use super::ledger::{Ledger, Touched};
 use super::mark::Mark;
 use super::member::{Member, Proposed};
+use super::watching::Watching;
 use super::{Counters, EvaluatorError, Plan, REPLICA_LAG, Sums};
 use crate::clock::{self, Stopwatch};
 use crate::detect::blocklist::BlockList;
@@ -96,7 +97,7 @@ impl<S> Copy for Desk<'_, S> {}
 
 impl<S: Sums> Desk<'_, S> {
     /// Waits for the store, but not when told to stop.
-    fn wait<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, Ended>
+    pub(super) fn wait<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, Ended>
     where
         Ended: From<E>,
     {
@@ -170,6 +171,7 @@ pub(super) struct Term<'a, S> {
     recent: Recent,
     evaluator: Evaluator,
     ledger: Ledger,
+    watching: Watching,
     /// Tick of the newest row of detections.
     stored: Option<i64>,
     /// When the ledger was asked last, wall time.
@@ -206,6 +208,7 @@ impl<'a, S: Sums> Term<'a, S> {
             recent: recent(plan, first_kept, offset)?,
             evaluator: Evaluator::new(plan.every, plan.limits.clone(), State::default()),
             ledger: Ledger::new(plan.replica_lag),
+            watching: Watching::begin(plan)?,
             stored: None,
             asked_at: clock::now_millis(),
             asked: Stopwatch::start(),
@@ -292,7 +295,19 @@ impl<'a, S: Sums> Term<'a, S> {
             return Ok(false);
         }
         self.ask()?;
+        self.watch()?;
         self.judge()
+    }
+
+    /// Proposes what crossed a threshold; it is applied when it is read back from the log.
+    fn watch(&mut self) -> Result<(), Ended> {
+        self.watching.note(&self.ledger.take_fresh());
+        let newest = self.evaluator.state().tick.unwrap_or_default();
+        let messages = self.watching.look(&self.desk, newest)?;
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.commit(&messages)
     }
 
     /// Applies proposals in the order of the log, and ends entries whose time is over.

@@ -13,6 +13,7 @@ use crate::config::{KafkaPublish, Settings};
 use crate::correlate::JoinState;
 use crate::model::EventTime;
 use crate::pipeline::partition::Flush;
+use crate::pipeline::proposing::by_rules;
 use crate::pipeline::run::Summary;
 use crate::publish;
 use crate::publish::kafka::{Cluster, Message, Outbox, PublishError, ensure};
@@ -104,9 +105,10 @@ impl Edges {
         &self,
         range: FlushRange,
         begun_at: i64,
-        flush: Flush,
+        mut flush: Flush,
     ) -> Result<JoinState, ServiceFault> {
         let metrics = &self.telemetry.metrics;
+        let hits = std::mem::take(&mut flush.batches.hits);
         let (counts, numbers) = (flush.counts, flush.numbers());
         let watch = Stopwatch::start();
         let sums = window::sum(flush.batches)
@@ -132,6 +134,22 @@ impl Edges {
         self.told(Part::Publisher, self.outbox.write(&letters))
             .await?;
         metrics.published(publish::DEAD_LETTER, letters.len() as u64);
+        let FlushRange {
+            topic,
+            partition,
+            first,
+            last,
+            drain,
+        } = &range;
+        let name = format!("{topic}/{partition}/{first}-{last}/{drain}");
+        let name = (self.settings.name.as_str(), name.as_str());
+        let proposals = by_rules(name, &hits, &self.settings.policy, clock::now_millis());
+        let proposals = proposals.iter();
+        let proposals: Vec<Message> = proposals
+            .map(|proposal| publish::blocklist::proposal(&self.settings.name, proposal))
+            .collect();
+        self.outbox.write(&proposals).await?;
+        metrics.published(publish::PROPOSALS, proposals.len() as u64);
         metrics.took(Stage::Publish, watch.elapsed());
 
         let (minutes, all_minutes) = minutes(sums.first());

@@ -114,6 +114,9 @@ pub struct Issuing {
     pub lists: bool,
 }
 
+/// Extensions of one certificate; real ones have about ten. Each is compared with those before it.
+const MAX_EXTENSIONS: usize = 64;
+
 impl Certificate {
     /// Reads one certificate; `None` when the bytes are not exactly one.
     #[must_use]
@@ -208,6 +211,9 @@ impl Certificate {
         for extension in parsed.extensions() {
             if seen.contains(&&extension.oid) {
                 return Err(malformed("an extension stands there twice"));
+            }
+            if seen.len() == MAX_EXTENSIONS {
+                return Err(malformed("it has more extensions than any use needs"));
             }
             seen.push(&extension.oid);
             if extension.critical

@@ -56,6 +56,12 @@ impl Policies {
         self.inhibit_any = Some(after);
     }
 
+    /// How many look-ups of policies this certificate may cost a path that it lies on.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        self.asserted.as_ref().map_or(0, BTreeSet::len) + 2 * self.mappings.len()
+    }
+
     /// Whether the path may be used. The members come from the anchor's child down to the client's certificate, each
     /// with whether it is self-issued.
     #[must_use]

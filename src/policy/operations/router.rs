@@ -1,10 +1,15 @@
 //! The tree of path segments of one host and one method.
 //!
 //! Enters: templates with the number of their operation. Leaves: for a path, the operations that match it, most
-//! specific first. A look-up allocates nothing and costs one probe of a hash table per segment and open branch,
-//! whatever the number of templates.
+//! specific first. A look-up allocates nothing and visits nothing twice.
+//!
+//! What a look-up costs at 100,000 templates is cache misses, so the tree is built to have few: a branch of at most
+//! `BUCKET` templates is no tree but their spellings in a row, and a literal edge says in its half cache line what lies
+//! behind it. A path then touches the few nodes with many templates below, which stay in the cache, one edge and one
+//! row.
 
 use foldhash::fast::FixedState;
+use std::cmp::{Ordering, Reverse};
 use std::hash::BuildHasher;
 
 use super::template::{Pattern, Segment, Template};
@@ -12,176 +17,244 @@ use super::template::{Pattern, Segment, Template};
 const NONE: u32 = u32::MAX;
 /// The table stays at most two thirds full, so probe runs are short.
 const FILL: (usize, usize) = (2, 3);
-/// Bytes of a label kept in the table itself; most segments fit, and a look-up then touches one cache line per edge.
-const HEAD: usize = 16;
+/// Bytes of a label that an edge holds itself; most segments fit.
+const HEAD: usize = 15;
+/// In place of the length of a label that is longer than that.
+const LONG: u128 = 0xFF;
+/// Templates below one branch that are tried one after the other.
+const BUCKET: usize = 16;
+
+/// Marks in the rows of a bucket; literal text is in normal form and has no such bytes.
+const VARIABLE: u8 = 0;
+const PARTIAL: u8 = 1;
+const LITERAL: u8 = 2;
 
 /// A compiled tree.
 #[derive(Debug)]
 pub(super) struct Router {
+    root: Branch,
     nodes: Vec<Node>,
     /// Open-addressed table of the literal edges of all nodes, a power of two long.
     slots: Vec<Edge>,
-    /// Edges in the table.
-    count: usize,
-    /// Labels that are longer than `HEAD`.
-    text: String,
-    partials: Vec<Vec<(Pattern, u32)>>,
+    /// Labels longer than `HEAD`, and the rows of buckets.
+    text: Vec<u8>,
+    /// Children behind segments of literals and variables, those of one node in a row.
+    partials: Vec<(u32, Branch)>,
+    patterns: Vec<Pattern>,
     hasher: FixedState,
+}
+
+/// What lies behind some segments.
+#[derive(Clone, Copy, Debug)]
+enum Branch {
+    Nothing,
+    Node(u32),
+    /// One template, which ends here.
+    End(u32),
+    /// One template, which ends behind one more variable.
+    Variable(u32),
+    /// A few templates, in the order of their specificity.
+    Bucket {
+        start: u32,
+        count: u8,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    /// Child behind a whole-segment variable.
-    variable: u32,
-    /// Index into `partials`.
-    partials: u32,
     /// Operation that ends here.
     operation: u32,
-    /// Whether any literal edge leaves the node, so that leaves skip the hash.
+    /// Whether any literal edge leaves the node.
     has_literals: bool,
+    /// Where its part of `partials` begins and how long it is.
+    partials: (u32, u32),
+    /// What is behind a variable that fills the segment.
+    variable: Branch,
 }
 
-/// A literal edge: half a cache line.
+/// A literal edge: half a cache line, and never in two.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 struct Edge {
-    parent: u32,
     /// `NONE` = an empty slot.
-    child: u32,
-    length: u32,
+    parent: u32,
     /// Where a long label begins in `text`.
     start: u32,
-    /// The first bytes of the label, padded with zeros.
-    head: [u8; HEAD],
+    child: Branch,
+    key: [u8; HEAD + 1],
 }
 
 impl Edge {
     const EMPTY: Self = Self {
         parent: NONE,
-        child: NONE,
-        length: 0,
         start: 0,
-        head: [0; HEAD],
+        child: Branch::Nothing,
+        key: [0; HEAD + 1],
     };
 }
 
-/// The first bytes of a label, padded with zeros.
-fn head(label: &str) -> [u8; HEAD] {
-    let mut head = [0; HEAD];
-    for (to, from) in head.iter_mut().zip(label.bytes()) {
-        *to = from;
-    }
-    head
-}
+/// The rest of a template and the operation it belongs to.
+type Tail<'t> = (&'t [Segment], u32);
 
-impl Default for Router {
-    fn default() -> Self {
-        Self {
-            nodes: vec![Node::EMPTY],
-            slots: Vec::new(),
-            count: 0,
-            text: String::new(),
-            partials: Vec::new(),
-            hasher: FixedState::with_seed(0x6761_7465),
+/// The order in which matching templates are found: per segment a literal, then mixes with more literal text first,
+/// then a variable. The spelling makes it total and puts equal segments side by side.
+fn by_specificity(one: &[Segment], other: &[Segment]) -> Ordering {
+    fn rank(segment: &Segment) -> (u8, &str, Reverse<usize>, Option<&Pattern>) {
+        match segment {
+            Segment::Literal(text) => (0, text, Reverse(0), None),
+            Segment::Partial(pattern) => (1, "", Reverse(pattern.weight()), Some(pattern)),
+            Segment::Whole => (2, "", Reverse(0), None),
         }
     }
-}
-
-impl Node {
-    const EMPTY: Self = Self {
-        variable: NONE,
-        partials: NONE,
-        operation: NONE,
-        has_literals: false,
-    };
+    one.iter().map(rank).cmp(other.iter().map(rank))
 }
 
 impl Router {
-    /// Adds a template; returns the operation that has the same canonical template already.
-    pub(super) fn insert(&mut self, template: &Template, operation: u32) -> Option<u32> {
-        let mut at = 0;
-        for segment in &template.segments {
-            at = match segment {
-                Segment::Literal(text) => self.literal_child(at, text),
-                Segment::Whole => self.variable_child(at),
-                Segment::Partial(pattern) => self.partial_child(at, pattern),
-            };
+    /// Compiles templates that all differ by more than the names of their variables.
+    pub(super) fn new<'t>(templates: impl Iterator<Item = (&'t Template, u32)>) -> Self {
+        let mut router = Self {
+            root: Branch::Nothing,
+            nodes: Vec::new(),
+            slots: vec![Edge::EMPTY; 16],
+            text: Vec::new(),
+            partials: Vec::new(),
+            patterns: Vec::new(),
+            hasher: FixedState::with_seed(0x6761_7465),
+        };
+        let mut tails: Vec<Tail<'t>> = templates
+            .map(|(template, operation)| (template.segments.as_slice(), operation))
+            .collect();
+        tails.sort_by(|(one, _), (other, _)| by_specificity(one, other));
+        let mut edges = Vec::new();
+        router.root = router.branch(&tails, &mut edges);
+        let least = edges.len() * FILL.1 / FILL.0 + 1;
+        router.slots = vec![Edge::EMPTY; least.next_power_of_two()];
+        for (edge, label) in edges {
+            router.place(edge, label);
         }
-        let node = self.nodes.get_mut(at as usize)?;
-        if node.operation == NONE {
-            node.operation = operation;
-            None
-        } else {
-            Some(node.operation)
+        router
+    }
+
+    fn branch<'t>(&mut self, tails: &[Tail<'t>], edges: &mut Vec<(Edge, &'t str)>) -> Branch {
+        match tails {
+            [] => Branch::Nothing,
+            [([], operation)] => Branch::End(*operation),
+            [([Segment::Whole], operation)] => Branch::Variable(*operation),
+            few if few.len() <= BUCKET => self.bucket(few),
+            many => self.node(many, edges),
         }
     }
 
-    /// Calls `each` with every operation whose template matches the path, most specific first, until it answers true.
-    pub(super) fn find(&self, path: &str, each: &mut impl FnMut(u32) -> bool) -> bool {
-        self.descend(0, Some(path.strip_prefix('/').unwrap_or(path)), each)
-    }
-
-    fn descend(&self, at: u32, rest: Option<&str>, each: &mut impl FnMut(u32) -> bool) -> bool {
-        let Some(node) = self.nodes.get(at as usize) else {
-            return false;
+    fn node<'t>(&mut self, tails: &[Tail<'t>], edges: &mut Vec<(Edge, &'t str)>) -> Branch {
+        let number = place(self.nodes.len());
+        self.nodes.push(Node {
+            operation: NONE,
+            has_literals: false,
+            partials: (0, 0),
+            variable: Branch::Nothing,
+        });
+        let mut node = Node {
+            operation: NONE,
+            has_literals: false,
+            partials: (0, 0),
+            variable: Branch::Nothing,
         };
-        let Some(rest) = rest else {
-            return node.operation != NONE && each(node.operation);
-        };
-        // Segments are short: a plain loop beats a vectorised search.
-        let (segment, tail) = match rest.bytes().position(|byte| byte == b'/') {
-            Some(slash) => (
-                rest.get(..slash).unwrap_or_default(),
-                Some(rest.get(slash + 1..).unwrap_or_default()),
-            ),
-            None => (rest, None),
-        };
-        if node.has_literals
-            && let Some(child) = self.literal_edge(at, segment)
-            && self.descend(child, tail, each)
-        {
-            return true;
-        }
-        if segment.is_empty() {
-            // Only a literal can stand for the emptiness behind a trailing slash.
-            return false;
-        }
-        for (pattern, child) in self
-            .partials
-            .get(node.partials as usize)
-            .into_iter()
-            .flatten()
-        {
-            if pattern.matches(segment, |_| {}) && self.descend(*child, tail, each) {
-                return true;
+        let mut partials = Vec::new();
+        for group in tails.chunk_by(|(one, _), (other, _)| one.first() == other.first()) {
+            let below: Vec<Tail<'t>> = group
+                .iter()
+                .map(|(segments, operation)| (segments.get(1..).unwrap_or_default(), *operation))
+                .collect();
+            let first = group.first().and_then(|(segments, _)| segments.first());
+            match first {
+                None => node.operation = below.first().map_or(NONE, |(_, operation)| *operation),
+                Some(Segment::Whole) => node.variable = self.branch(&below, edges),
+                Some(Segment::Partial(pattern)) => {
+                    let pattern = self.pattern(pattern);
+                    partials.push((pattern, self.branch(&below, edges)));
+                }
+                Some(Segment::Literal(label)) => {
+                    node.has_literals = true;
+                    let start = place(self.text.len());
+                    if label.len() > HEAD {
+                        // In front of what is behind it, which is read next.
+                        self.text.extend(place(label.len()).to_le_bytes());
+                        self.text.extend(label.as_bytes());
+                    }
+                    let (cut, _) = Cut::at(label.as_bytes(), 0);
+                    let edge = Edge {
+                        parent: number,
+                        start,
+                        child: self.branch(&below, edges),
+                        key: cut.key.to_le_bytes(),
+                    };
+                    edges.push((edge, label));
+                }
             }
         }
-        node.variable != NONE && self.descend(node.variable, tail, each)
+        node.partials = (place(self.partials.len()), place(partials.len()));
+        self.partials.extend(partials);
+        if let Some(own) = self.nodes.get_mut(number as usize) {
+            *own = node;
+        }
+        Branch::Node(number)
     }
 
-    fn literal_edge(&self, parent: u32, segment: &str) -> Option<u32> {
+    fn pattern(&mut self, pattern: &Pattern) -> u32 {
+        self.patterns.push(pattern.clone());
+        place(self.patterns.len() - 1)
+    }
+
+    /// Writes templates in a row: operation, length of what follows, and per run of segments a mark and its content.
+    fn bucket(&mut self, tails: &[Tail<'_>]) -> Branch {
+        let mut rows = Vec::new();
+        for (segments, operation) in tails {
+            let mut row = Vec::new();
+            let mut segments = segments.iter().peekable();
+            while let Some(segment) = segments.next() {
+                match segment {
+                    Segment::Whole => row.push(VARIABLE),
+                    Segment::Partial(pattern) => {
+                        row.push(PARTIAL);
+                        row.extend(self.pattern(pattern).to_le_bytes());
+                    }
+                    Segment::Literal(text) => {
+                        let mut run = text.to_string();
+                        while let Some(Segment::Literal(text)) =
+                            segments.next_if(|next| matches!(next, Segment::Literal(_)))
+                        {
+                            run.push('/');
+                            run.push_str(text);
+                        }
+                        row.push(LITERAL);
+                        row.extend(place(run.len()).to_le_bytes());
+                        row.extend(run.as_bytes());
+                    }
+                }
+            }
+            rows.extend(operation.to_le_bytes());
+            rows.extend(place(row.len()).to_le_bytes());
+            rows.extend(row);
+        }
+        let start = place(self.text.len());
+        self.text.extend(rows);
+        Branch::Bucket {
+            start,
+            count: u8::try_from(tails.len()).unwrap_or(u8::MAX),
+        }
+    }
+
+    fn place(&mut self, edge: Edge, label: &str) {
         let mask = self.slots.len().wrapping_sub(1);
-        let head = head(segment);
-        let mut slot = self.slot(parent, segment, &head, mask);
-        loop {
-            let edge = self.slots.get(slot)?;
-            if edge.child == NONE {
-                return None;
-            }
-            if edge.parent == parent
-                && edge.head == head
-                && edge.length as usize == segment.len()
-                && (segment.len() <= HEAD || self.label(edge) == Some(segment))
-            {
-                return Some(edge.child);
+        let key = u128::from_le_bytes(edge.key);
+        let mut slot = self.slot(edge.parent, key, label.as_bytes()) & mask;
+        while let Some(taken) = self.slots.get_mut(slot) {
+            if taken.parent == NONE {
+                *taken = edge;
+                return;
             }
             slot = (slot + 1) & mask;
         }
-    }
-
-    /// The label of an edge that is longer than its head.
-    fn label(&self, edge: &Edge) -> Option<&str> {
-        let start = edge.start as usize;
-        self.text.get(start..start + edge.length as usize)
     }
 
     /// Where the search for an edge begins. Labels come from configuration, so nobody can aim at one run of the table;
@@ -190,122 +263,263 @@ impl Router {
         clippy::cast_possible_truncation,
         reason = "halves of a product, of which the mask keeps what the table needs"
     )]
-    fn slot(&self, parent: u32, label: &str, head: &[u8; HEAD], mask: usize) -> usize {
-        let word = if label.len() <= HEAD {
-            let all = u128::from_le_bytes(*head) ^ (u128::from(parent) << 64);
-            let (low, high) = (all as u64, (all >> 64) as u64);
+    fn slot(&self, parent: u32, key: u128, label: &[u8]) -> usize {
+        let word = if key >> (8 * HEAD) == LONG {
+            self.hasher.hash_one((parent, label))
+        } else {
+            let low = key as u64 ^ u64::from(parent).wrapping_mul(0xA24B_AED4_963E_E407);
+            let high = (key >> 64) as u64;
             let product =
                 u128::from(low ^ 0x9E37_79B9_7F4A_7C15) * u128::from(high ^ 0xC2B2_AE3D_27D4_EB4F);
             (product as u64) ^ ((product >> 64) as u64)
-        } else {
-            self.hasher.hash_one((parent, label))
         };
-        (word >> 20) as usize & mask
+        (word >> 20) as usize
     }
 
-    fn new_node(&mut self) -> u32 {
-        let number = u32::try_from(self.nodes.len()).unwrap_or(NONE);
-        self.nodes.push(Node::EMPTY);
-        number
-    }
-
-    fn literal_child(&mut self, parent: u32, segment: &str) -> u32 {
-        if let Some(child) = self.literal_edge(parent, segment) {
-            return child;
-        }
-        let child = self.new_node();
-        let mut edge = Edge {
-            parent,
-            child,
-            length: u32::try_from(segment.len()).unwrap_or(NONE),
-            start: 0,
-            head: head(segment),
+    /// Calls `each` with every operation whose template matches the path, most specific first, until it answers true.
+    /// Returns how many nodes, edges and templates it looked at: at most twice as many as there are templates and
+    /// segments in them, because it looks at none twice.
+    pub(super) fn find(&self, path: &str, each: &mut impl FnMut(u32) -> bool) -> usize {
+        let mut walk = Walk {
+            router: self,
+            path: path.strip_prefix('/').unwrap_or(path),
+            each,
+            steps: 0,
         };
-        if segment.len() > HEAD {
-            edge.start = u32::try_from(self.text.len()).unwrap_or(NONE);
-            self.text.push_str(segment);
-        }
-        if let Some(node) = self.nodes.get_mut(parent as usize) {
-            node.has_literals = true;
-        }
-        self.count += 1;
-        if self.count * FILL.1 > self.slots.len() * FILL.0 {
-            self.grow();
-        }
-        self.place(edge, segment);
-        child
+        walk.follow(self.root, 0);
+        walk.steps
     }
 
-    fn grow(&mut self) {
-        let length = (self.slots.len() * 2).max(16);
-        let old = std::mem::replace(&mut self.slots, vec![Edge::EMPTY; length]);
-        for edge in old.into_iter().filter(|edge| edge.child != NONE) {
-            let length = edge.length as usize;
-            let label = if length > HEAD {
-                self.label(&edge).unwrap_or_default().to_owned()
-            } else {
-                let bytes = edge.head.get(..length).unwrap_or_default();
-                String::from_utf8_lossy(bytes).into_owned()
-            };
-            self.place(edge, &label);
-        }
-    }
-
-    fn place(&mut self, edge: Edge, label: &str) {
+    fn edge(&self, parent: u32, cut: &Cut<'_>) -> Option<Branch> {
         let mask = self.slots.len().wrapping_sub(1);
-        let mut slot = self.slot(edge.parent, label, &edge.head, mask);
-        while let Some(taken) = self.slots.get_mut(slot) {
-            if taken.child == NONE {
-                *taken = edge;
-                return;
+        let key = cut.key.to_le_bytes();
+        let mut slot = self.slot(parent, cut.key, cut.segment) & mask;
+        loop {
+            let edge = self.slots.get(slot)?;
+            if edge.parent == NONE {
+                return None;
+            }
+            if edge.parent == parent
+                && edge.key == key
+                && (cut.segment.len() <= HEAD || self.label(edge) == Some(cut.segment))
+            {
+                return Some(edge.child);
             }
             slot = (slot + 1) & mask;
         }
     }
 
-    fn variable_child(&mut self, parent: u32) -> u32 {
-        match self.nodes.get(parent as usize) {
-            Some(node) if node.variable != NONE => node.variable,
-            _ => {
-                let child = self.new_node();
-                if let Some(node) = self.nodes.get_mut(parent as usize) {
-                    node.variable = child;
-                }
-                child
+    /// The label of an edge that is longer than its head.
+    fn label(&self, edge: &Edge) -> Option<&[u8]> {
+        counted(self.text.get(edge.start as usize..)?).map(|(label, _)| label)
+    }
+}
+
+/// A place in one of the tables.
+fn place(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(NONE)
+}
+
+/// A number at the start of some bytes, and what follows it.
+fn number(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((u32::from_le_bytes(*number), rest))
+}
+
+/// Bytes that follow their count, and what follows them.
+fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (count, rest) = number(bytes)?;
+    rest.split_at_checked(count as usize)
+}
+
+/// A segment of a path with its key in the table.
+struct Cut<'p> {
+    segment: &'p [u8],
+    /// Its first `HEAD` bytes, padded with zeros, and its length, or `LONG`, as the highest byte.
+    key: u128,
+}
+
+impl<'p> Cut<'p> {
+    /// The segment that begins at `at`, and where the next one begins: behind the end when there is none.
+    fn at(path: &'p [u8], at: usize) -> (Self, usize) {
+        let rest = path.get(at..).unwrap_or_default();
+        let word = first_bytes(path, at);
+        let length = match slash(word) {
+            Some(length) => length,
+            None if rest.len() <= 16 => rest.len(),
+            None => {
+                let behind = rest.get(16..).unwrap_or_default();
+                16 + memchr::memchr(b'/', behind).unwrap_or(behind.len())
             }
+        };
+        let key = if length <= HEAD {
+            (word & ((1 << (8 * length)) - 1)) | ((length as u128) << (8 * HEAD))
+        } else {
+            (word & ((1 << (8 * HEAD)) - 1)) | (LONG << (8 * HEAD))
+        };
+        let segment = rest.get(..length).unwrap_or(rest);
+        (Self { segment, key }, at + length + 1)
+    }
+}
+
+/// The sixteen bytes from `at` on, with zeros behind the end, in the order of their significance.
+fn first_bytes(path: &[u8], at: usize) -> u128 {
+    if let Some(bytes) = path.get(at..).and_then(<[u8]>::first_chunk) {
+        return u128::from_le_bytes(*bytes);
+    }
+    if let Some(bytes) = path.last_chunk::<16>() {
+        // Those in front of `at` leave by the low end.
+        let before = at.saturating_sub(path.len() - 16);
+        let shift = u32::try_from(8 * before).unwrap_or(u32::MAX);
+        return u128::from_le_bytes(*bytes).checked_shr(shift).unwrap_or(0);
+    }
+    let rest = path.get(at..).unwrap_or_default();
+    rest.iter()
+        .rev()
+        .fold(0, |word, byte| word << 8 | u128::from(*byte))
+}
+
+/// How many bytes stand in front of the first slash (Mycroft's test for a zero byte).
+fn slash(word: u128) -> Option<usize> {
+    const ONES: u128 = u128::MAX / 0xFF;
+    let zero_at_slash = word ^ (ONES * u128::from(b'/'));
+    let found = zero_at_slash.wrapping_sub(ONES) & !zero_at_slash & (ONES << 7);
+    (found != 0).then_some(found.trailing_zeros() as usize / 8)
+}
+
+/// One look-up.
+struct Walk<'w, F> {
+    router: &'w Router,
+    /// Without its leading slash.
+    path: &'w str,
+    each: &'w mut F,
+    steps: usize,
+}
+
+impl<F: FnMut(u32) -> bool> Walk<'_, F> {
+    /// Goes on behind a branch with the segment that begins at `at`; tells whether `each` has answered true.
+    fn follow(&mut self, mut branch: Branch, mut at: usize) -> bool {
+        let path = self.path.as_bytes();
+        loop {
+            self.steps += 1;
+            let ended = at > path.len();
+            let number = match branch {
+                Branch::Nothing => return false,
+                Branch::End(operation) => return ended && (self.each)(operation),
+                Branch::Variable(operation) => {
+                    // One segment that is not empty is left.
+                    let rest = path.get(at..).unwrap_or_default();
+                    return !rest.is_empty()
+                        && memchr::memchr(b'/', rest).is_none()
+                        && (self.each)(operation);
+                }
+                Branch::Bucket { start, count } => return self.rows(start, count, at),
+                Branch::Node(number) => number,
+            };
+            let Some(node) = self.router.nodes.get(number as usize) else {
+                return false;
+            };
+            if ended {
+                return node.operation != NONE && (self.each)(node.operation);
+            }
+            let (cut, next) = Cut::at(path, at);
+            let literal = if node.has_literals {
+                self.router.edge(number, &cut)
+            } else {
+                None
+            };
+            // Only a literal can stand for the emptiness behind a trailing slash.
+            let only_literal = cut.segment.is_empty()
+                || (node.partials.1 == 0 && matches!(node.variable, Branch::Nothing));
+            match literal {
+                Some(child) if only_literal => {
+                    (branch, at) = (child, next);
+                    continue;
+                }
+                Some(child) if self.follow(child, next) => return true,
+                None if only_literal => return false,
+                _ => {}
+            }
+            if node.partials.1 > 0 && self.partials(node.partials, at, next) {
+                return true;
+            }
+            (branch, at) = (node.variable, next);
         }
     }
 
-    fn partial_child(&mut self, parent: u32, pattern: &Pattern) -> u32 {
-        let known = self
-            .nodes
-            .get(parent as usize)
-            .map_or(NONE, |node| node.partials);
-        let list = if known == NONE {
-            let fresh = u32::try_from(self.partials.len()).unwrap_or(NONE);
-            self.partials.push(Vec::new());
-            if let Some(node) = self.nodes.get_mut(parent as usize) {
-                node.partials = fresh;
+    fn partials(&mut self, (start, count): (u32, u32), at: usize, next: usize) -> bool {
+        let router = self.router;
+        let all = router.partials.get(start as usize..).unwrap_or_default();
+        for (pattern, child) in all.iter().take(count as usize) {
+            self.steps += 1;
+            if self.matches(*pattern, at, next) && self.follow(*child, next) {
+                return true;
             }
-            fresh
-        } else {
-            known
-        };
-        let same = self
-            .partials
-            .get(list as usize)
-            .into_iter()
-            .flatten()
-            .find(|(other, _)| other == pattern);
-        if let Some((_, child)) = same {
-            return *child;
         }
-        let child = self.new_node();
-        if let Some(list) = self.partials.get_mut(list as usize) {
-            list.push((pattern.clone(), child));
-            // More literal text first; the spelling makes the order total.
-            list.sort_by(|(a, _), (b, _)| b.weight().cmp(&a.weight()).then_with(|| a.cmp(b)));
+        false
+    }
+
+    fn matches(&self, pattern: u32, at: usize, next: usize) -> bool {
+        let pattern = self.router.patterns.get(pattern as usize);
+        let segment = self.path.get(at..next.saturating_sub(1));
+        pattern
+            .zip(segment)
+            .is_some_and(|(pattern, segment)| pattern.matches(segment, |_| {}))
+    }
+
+    /// Tries the templates of a bucket.
+    fn rows(&mut self, start: u32, count: u8, at: usize) -> bool {
+        let mut rows = self.router.text.get(start as usize..).unwrap_or_default();
+        for _ in 0..count {
+            self.steps += 1;
+            let row = number(rows).and_then(|(operation, rest)| Some((operation, counted(rest)?)));
+            let Some((operation, (row, behind))) = row else {
+                return false;
+            };
+            if self.fits(row, at) == Some(()) && (self.each)(operation) {
+                return true;
+            }
+            rows = behind;
         }
-        child
+        false
+    }
+
+    /// Whether the path from `at` on is what a row spells.
+    fn fits(&self, mut row: &[u8], mut at: usize) -> Option<()> {
+        let path = self.path.as_bytes();
+        while let Some((mark, content)) = row.split_first() {
+            let rest = path.get(at..)?;
+            if *mark == LITERAL {
+                let (run, behind) = counted(content)?;
+                match rest.strip_prefix(run)?.first() {
+                    None | Some(b'/') => at += run.len() + 1,
+                    Some(_) => return None,
+                }
+                row = behind;
+                continue;
+            }
+            let length = match slash(first_bytes(path, at)) {
+                Some(length) => length,
+                None => memchr::memchr(b'/', rest).unwrap_or(rest.len()),
+            };
+            if length == 0 {
+                return None;
+            }
+            let next = at + length + 1;
+            if *mark == PARTIAL {
+                let (pattern, behind) = number(content)?;
+                if !self.matches(pattern, at, next) {
+                    return None;
+                }
+                row = behind;
+            } else {
+                row = content;
+            }
+            at = next;
+        }
+        (at > path.len()).then_some(())
     }
 }
+
+#[cfg(test)]
+mod tests;

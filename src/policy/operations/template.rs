@@ -21,7 +21,7 @@ pub struct Template {
 }
 
 /// One segment of a template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Segment {
     /// Text in normal form.
     Literal(Box<str>),
@@ -149,7 +149,7 @@ impl Template {
     }
 
     /// Which template is more specific: per segment, left to right, a literal beats a mix beats a variable, and of two
-    /// mixes the one with more literal text; `Less` = `self` is more specific.
+    /// mixes the one with more literal text, then the one spelt first; `Less` = `self` is more specific.
     #[must_use]
     pub fn specificity(&self, other: &Self) -> Ordering {
         self.segments
@@ -163,11 +163,11 @@ impl Template {
 
 impl Segment {
     /// Lower is more specific.
-    fn rank(&self) -> (u8, usize) {
+    fn rank(&self) -> (u8, usize, Option<&Pattern>) {
         match self {
-            Self::Literal(_) => (0, 0),
-            Self::Partial(pattern) => (1, usize::MAX - pattern.weight()),
-            Self::Whole => (2, 0),
+            Self::Literal(_) => (0, 0, None),
+            Self::Partial(pattern) => (1, usize::MAX - pattern.weight(), Some(pattern)),
+            Self::Whole => (2, 0, None),
         }
     }
 }

@@ -13,7 +13,9 @@ use super::grammar::{KEYWORDS, Keyword, Version};
 use super::walk::Findings;
 use crate::model::Direction;
 
-/// Keyword that carries a format of numbers or encoded text; validators know it from `validators`.
+/// Keyword that charges for a text before a pattern with look-around sees it.
+pub(super) const COSTLY: &str = "x-gatewatch-costly";
+/// Keyword that carries a format of numbers or encoded text; validators know both from `validators`.
 pub(super) const FORMAT: &str = "x-gatewatch-format";
 /// Formats that JSON Schema does not assert (OpenAPI format registry).
 const FORMATS: [&str; 8] = [
@@ -27,7 +29,7 @@ const DROPPED: [&str; 4] = ["description", "title", "example", "externalDocs"];
 /// One tree per document for one direction, and whether the other direction needs other trees.
 pub(super) struct Converted {
     pub(super) trees: Vec<Value>,
-    /// Resources that stand for discriminators: URI, schema, address of the discriminator.
+    /// Resources that stand for discriminators and costly patterns: URI, schema, address of what they stand for.
     pub(super) conditions: Vec<(String, Value, Address)>,
     pub(super) depends_on_direction: bool,
 }
@@ -122,6 +124,7 @@ impl<'d> Conversion<'d> {
             self.reference(map, document);
         }
         format(map);
+        self.pattern(map, at);
         self.required(map, source, document, outer);
         let mut around: Vec<&'d Value> = outer.to_vec();
         around.push(original);
@@ -188,6 +191,27 @@ impl<'d> Conversion<'d> {
         }
         self.conditions
             .push((uri, condition.schema, at.member("discriminator")));
+    }
+
+    /// Puts the charge in front of a pattern that may read its text many times over.
+    fn pattern(&mut self, map: &mut Map<String, Value>, at: &Address) {
+        let costly = map
+            .get("pattern")
+            .and_then(Value::as_str)
+            .is_some_and(|pattern| self.findings.backtracking.contains(pattern));
+        if !costly {
+            return;
+        }
+        let uri = format!("gatewatch:/pattern/{}", self.conditions.len());
+        let pattern = map.remove("pattern");
+        let parts = map
+            .entry("allOf")
+            .or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(parts) = parts {
+            parts.push(json!({ "$ref": uri }));
+        }
+        let schema = json!({"if": {COSTLY: true}, "then": {"pattern": pattern}});
+        self.conditions.push((uri, schema, at.member("pattern")));
     }
 
     /// Writes references to other documents and to anchors as URIs that the validators know.

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::dialect::FORMAT;
 use super::documents::push_token;
+use super::metered::{Allowance, MeteredNode, size};
 use super::validators::{Check, Source, Sources};
 use crate::model::ViolationClass;
 
@@ -20,8 +21,12 @@ const MAX_QUOTE: usize = 120;
 
 /// Errors looked at per value: items that fail alike are one finding, so there may be many errors per finding.
 const MAX_ERRORS: usize = 1_024;
-/// Levels of a value that are explained when every level may double the work.
+/// Steps that finding the first error may take where all cost too much.
+const FIRST_ERROR: u32 = 10_000;
+/// Levels and values of a value that are explained when every level may double the work: each error holds a copy of what
+/// it is about.
 const MAX_EXPLAINED_DEPTH: usize = 8;
+const MAX_EXPLAINED_SIZE: u32 = 2_048;
 
 /// One reason why a value does not conform.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,15 +43,38 @@ pub struct Finding {
 
 impl Check {
     /// Reports why a value that does not conform does not, one finding at a time until `each` answers false. There is
-    /// always at least one.
-    pub fn explain(&self, value: &Value, mut each: impl FnMut(Finding) -> bool) {
-        if self.branches_recurse && deeper_than(value, MAX_EXPLAINED_DEPTH) {
+    /// always at least one, and only one where listing all costs more than what is allowed.
+    pub fn explain(
+        &self,
+        value: &Value,
+        allowance: &Allowance,
+        mut each: impl FnMut(Finding) -> bool,
+    ) {
+        let doubling = self.branches_recurse
+            && (deeper_than(value, MAX_EXPLAINED_DEPTH)
+                || size(value, MAX_EXPLAINED_SIZE) == MAX_EXPLAINED_SIZE as usize);
+        if doubling {
             self.whole(&mut each);
             return;
         }
+        if allowance.is_spent() {
+            self.whole(&mut each);
+            return;
+        }
+        let least = Allowance::new(FIRST_ERROR);
+        let mut errors: Vec<_> = self
+            .validator
+            .iter_errors(MeteredNode::new(value, allowance))
+            .take(MAX_ERRORS)
+            .collect();
+        if allowance.is_spent() {
+            let first = self.validator.validate(MeteredNode::new(value, &least));
+            errors.clear();
+            errors.extend(first.err().filter(|_| !least.is_spent()));
+        }
         let mut count = 0;
         let mut more = true;
-        for error in self.validator.iter_errors(value).take(MAX_ERRORS) {
+        for error in errors {
             let pointer = self.sources.pointer(&error);
             findings(&error, &pointer, &mut |finding| {
                 count += 1;

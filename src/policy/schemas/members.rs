@@ -15,10 +15,12 @@ use jsonschema::Validator;
 use serde_json::{Map, Value};
 
 use super::documents::push_token;
+use super::metered::Allowance;
 use super::validators::Check;
 
-/// Pairs of a value and a schema that one body may cost. A body of 256 KiB has some 100,000 values.
-const MAX_STEPS: usize = 1_000_000;
+/// Steps that one body may cost: pairs of a value and a schema, names and patterns, and what finding out costs which
+/// alternatives apply. A body of 256 KiB has some 100,000 values.
+const MAX_STEPS: u32 = 1_000_000;
 
 /// Index of a schema in the graph.
 pub(super) type Number = usize;
@@ -101,7 +103,7 @@ impl DeclaredMembers {
         };
         let mut walk = Walk {
             graph,
-            steps: MAX_STEPS,
+            allowance: Allowance::new(MAX_STEPS),
             target: String::new(),
             each,
         };
@@ -111,7 +113,7 @@ impl DeclaredMembers {
 
 struct Walk<'g, F> {
     graph: &'g Members,
-    steps: usize,
+    allowance: Allowance,
     target: String,
     each: F,
 }
@@ -141,7 +143,8 @@ impl<'g, F: FnMut(Undeclared) -> bool> Walk<'g, F> {
             if seen.contains(&number) {
                 continue;
             }
-            self.steps = self.steps.checked_sub(1)?;
+            self.allowance.take(1);
+            (!self.allowance.is_spent()).then_some(())?;
             seen.push(number);
             let Some(node) = graph.0.get(number) else {
                 continue;
@@ -159,12 +162,16 @@ impl<'g, F: FnMut(Undeclared) -> bool> Walk<'g, F> {
                 continue;
             }
             for branches in &node.choices {
-                let fits = |check: &Option<Arc<Check>>| {
-                    check.as_ref().is_none_or(|check| check.accepts(value))
-                };
                 let before = open.len();
-                let fitting = branches.iter().filter(|(_, check)| fits(check));
-                open.extend(fitting.map(|(number, _)| *number));
+                for (number, check) in branches {
+                    let fits = match check {
+                        Some(check) => check.accepts(value, &self.allowance)?,
+                        None => true,
+                    };
+                    if fits {
+                        open.push(*number);
+                    }
+                }
                 // Where none fits the body violates anyway: what any of them declares is not undeclared on top.
                 if open.len() == before {
                     open.extend(branches.iter().map(|(number, _)| *number));
@@ -191,6 +198,8 @@ impl<'g, F: FnMut(Undeclared) -> bool> Walk<'g, F> {
                     below.push(*number);
                 }
                 for (pattern, number) in &node.patterns {
+                    self.allowance.take(1 + name.len() / 32);
+                    (!self.allowance.is_spent()).then_some(())?;
                     if pattern.is_valid(&Value::String(name.clone())) {
                         below.push(*number);
                     }

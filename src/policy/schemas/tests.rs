@@ -1,8 +1,13 @@
 //! Documents and the problems that are found in them.
 
-use super::{Description, compile};
+use super::{Allowance, Description, compile};
 use crate::model::Problems;
 use crate::policy::objects::{FileText, SchemaObject};
+
+/// More steps than any of these values needs.
+fn plenty() -> Allowance {
+    Allowance::new(1_000_000)
+}
 
 fn load(text: &str, referenced: &[(&str, &str)]) -> Result<Description, Vec<String>> {
     let object = SchemaObject {
@@ -177,10 +182,14 @@ schemas:
         .clone()
         .unwrap();
     let mut pointers = Vec::new();
-    check.explain(&serde_json::json!({"other": {"count": "x"}}), |finding| {
-        pointers.push((finding.pointer, finding.target));
-        true
-    });
+    check.explain(
+        &serde_json::json!({"other": {"count": "x"}}),
+        &plenty(),
+        |finding| {
+            pointers.push((finding.pointer, finding.target));
+            true
+        },
+    );
     assert_eq!(
         pointers,
         [(
@@ -227,7 +236,7 @@ components:
     let check = body.media[0].check.clone().unwrap();
     let mut found = Vec::new();
     let value = serde_json::json!({"n": 5_000_000_000_i64, "s": "x", "u": "secret", "e": "secret"});
-    check.explain(&value, |f| {
+    check.explain(&value, &plenty(), |f| {
         found.push(format!(
             "{} {} {} {}",
             f.class.as_str(),
@@ -247,7 +256,10 @@ components:
             "invalid_type /u /components/schemas/A/properties/u/anyOf none of the 2 alternatives fits",
         ]
     );
-    assert!(check.accepts(&serde_json::json!({"s": null})));
+    assert_eq!(
+        check.accepts(&serde_json::json!({"s": null}), &plenty()),
+        Some(true)
+    );
 }
 
 #[test]
@@ -287,10 +299,10 @@ components:
     for _ in 0..60 {
         value = serde_json::json!({ "c": value });
     }
-    assert!(!check.accepts(&value));
+    assert_eq!(check.accepts(&value, &plenty()), Some(false));
     // Sixty levels with two branches each would be 2^60 errors.
     let mut count = 0;
-    check.explain(&value, |_| {
+    check.explain(&value, &plenty(), |_| {
         count += 1;
         true
     });
@@ -380,8 +392,8 @@ components:
     let description = load(text, &[]).unwrap();
     let body = description.operations[0].contract.body.as_ref().unwrap();
     let check = body.media[0].check.clone().unwrap();
-    assert!(check.accepts(&serde_json::json!({})));
-    assert!(!check.accepts(&serde_json::json!(5)));
+    assert_eq!(check.accepts(&serde_json::json!({}), &plenty()), Some(true));
+    assert_eq!(check.accepts(&serde_json::json!(5), &plenty()), Some(false));
 }
 
 #[test]
@@ -402,6 +414,7 @@ fn deeply_nested_schemas_compile() {
             .check
             .as_ref()
             .unwrap()
-            .accepts(&serde_json::json!([[]]))
+            .accepts(&serde_json::json!([[]]), &plenty())
+            .unwrap()
     );
 }

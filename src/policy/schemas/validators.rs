@@ -6,27 +6,33 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
+use jsonschema::json::Node;
 use jsonschema::{Draft, Keyword, PatternOptions, Registry, ValidationError, Validator};
 use serde_json::{Map, Value, json};
 
-use super::dialect::{Converted, FORMAT, convert};
+use super::dialect::{COSTLY, Converted, FORMAT, convert};
 use super::documents::{Address, Documents};
 use super::grammar::Version;
+use super::metered::{Allowance, Metered, MeteredNode};
 use super::recursion::branches_recurse;
 use super::walk::{Findings, Resource};
 use crate::model::{Direction, Problems};
 
-/// Steps that a pattern with look-around may take per value. Other patterns run in linear time and need no limit.
-const BACKTRACK_LIMIT: usize = 10_000;
+/// How often a pattern with look-around may turn back per text. Other patterns run in linear time and need no limit.
+const BACKTRACK_LIMIT: usize = 1_000;
+/// Steps that a byte of text costs such a pattern: it may be read again each time that the pattern turns back.
+const COSTLY_BYTE: usize = 64;
 /// Compiled size of one pattern, bytes.
 const PATTERN_SIZE: usize = 1 << 20;
 
 /// One compiled schema.
 #[derive(Debug)]
 pub struct Check {
-    pub(super) validator: Validator,
+    pub(super) validator: Validator<Metered>,
     /// What the URIs in errors stand for.
     pub(super) sources: Arc<Sources>,
+    /// Whether names of members meet patterns with look-around.
+    pub(super) costly_names: bool,
     /// Whether listing the errors of a deep value could take long.
     pub(super) branches_recurse: bool,
     /// Pointer of the schema, as verdicts show it.
@@ -34,10 +40,26 @@ pub struct Check {
 }
 
 impl Check {
-    /// Whether a value conforms.
+    /// Whether a value conforms; `None` when finding out costs more than what is allowed.
     #[must_use]
-    pub fn accepts(&self, value: &Value) -> bool {
-        self.validator.is_valid(value)
+    pub fn accepts(&self, value: &Value, allowance: &Allowance) -> Option<bool> {
+        if self.costly_names {
+            allowance.take(COSTLY_BYTE * names(value));
+        }
+        let accepts = self.validator.is_valid(MeteredNode::new(value, allowance));
+        (!allowance.is_spent()).then_some(accepts)
+    }
+}
+
+/// Bytes in the names of all members.
+fn names(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(names).sum(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, member)| name.len() + names(member))
+            .sum(),
+        _ => 0,
     }
 }
 
@@ -70,6 +92,20 @@ impl Patterns {
     }
 }
 
+impl Patterns {
+    /// Whether a pattern that compiles runs in linear time: it has neither look-around nor back-references.
+    pub(super) fn is_linear(&self, pattern: &str) -> bool {
+        // Both begin with one of these.
+        !(pattern.contains("(?") || pattern.contains('\\'))
+            || jsonschema::options()
+                .with_draft(Draft::Draft4)
+                .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_SIZE))
+                .with_pattern_cache(self.0.clone())
+                .build(&json!({ "pattern": pattern }))
+                .is_ok()
+    }
+}
+
 /// Linear time for everything but look-around and back-references, and those within a limit of steps: published
 /// descriptions use look-ahead, so refusing it would refuse them.
 fn engine() -> PatternOptions<jsonschema::FancyRegex> {
@@ -84,6 +120,7 @@ pub(super) struct Trees {
     response: Option<Registry<'static>>,
     draft: Draft,
     sources: Arc<Sources>,
+    costly_names: bool,
     branches_recurse: bool,
 }
 
@@ -144,6 +181,7 @@ impl Trees {
             response,
             draft,
             sources: Arc::new(sources),
+            costly_names: findings.costly_names,
             // References inside embedded resources are not followed, so they count as the worst.
             branches_recurse: !findings.resources.is_empty()
                 || branches_recurse(&findings.references),
@@ -258,13 +296,14 @@ impl<'r> Compilers<'r> {
             (Direction::Response, Some(registry)) => registry,
             _ => &self.trees.request,
         };
-        let mut options = jsonschema::options()
+        let mut options = jsonschema::options_for::<Metered>()
             .with_draft(self.trees.draft)
             .with_registry(registry)
             .with_base_uri(format!("gatewatch:/inline/{}", self.count))
             .with_pattern_options(engine())
             .with_pattern_cache(self.patterns.clone())
-            .should_validate_formats(self.formats);
+            .should_validate_formats(self.formats)
+            .with_keyword(COSTLY, |_, _, _| Ok(Box::new(Costly)));
         if self.formats {
             options = options.with_keyword(FORMAT, number_format);
             if self.trees.draft == Draft::Draft4 {
@@ -286,6 +325,7 @@ impl<'r> Compilers<'r> {
         Ok(Check {
             validator,
             sources: Arc::clone(&self.trees.sources),
+            costly_names: self.trees.costly_names,
             branches_recurse: self.trees.branches_recurse,
             pointer,
         })
@@ -329,7 +369,7 @@ fn number_format<'a>(
     _: &'a Map<String, Value>,
     format: &'a Value,
     _: jsonschema::paths::Location,
-) -> Result<Box<dyn for<'i> Keyword<'i>>, ValidationError<'a>> {
+) -> Result<Box<dyn for<'i> Keyword<'i, Metered>>, ValidationError<'a>> {
     Ok(Box::new(match format.as_str() {
         Some("int8") => NumberFormat::Integer(i128::from(i8::MIN), i128::from(i8::MAX)),
         Some("int16") => NumberFormat::Integer(i128::from(i16::MIN), i128::from(i16::MAX)),
@@ -342,6 +382,24 @@ fn number_format<'a>(
     }))
 }
 
+/// Stands in front of a pattern with look-around: charges for the text, and fails where that is more than what is left.
+struct Costly;
+
+impl<'i> Keyword<'i, Metered> for Costly {
+    fn validate(&self, instance: MeteredNode<'i>) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(instance) {
+            Ok(())
+        } else {
+            Err(ValidationError::custom("cost"))
+        }
+    }
+
+    fn is_valid(&self, instance: MeteredNode<'i>) -> bool {
+        instance.charge_text(COSTLY_BYTE);
+        !instance.is_spent()
+    }
+}
+
 /// Formats of the OpenAPI registry. A value of another type than the format speaks of conforms.
 enum NumberFormat {
     Integer(i128, i128),
@@ -350,8 +408,8 @@ enum NumberFormat {
     Base64,
 }
 
-impl<'i> Keyword<'i> for NumberFormat {
-    fn validate(&self, instance: &'i Value) -> Result<(), ValidationError<'i>> {
+impl<'i> Keyword<'i, Metered> for NumberFormat {
+    fn validate(&self, instance: MeteredNode<'i>) -> Result<(), ValidationError<'i>> {
         if self.is_valid(instance) {
             Ok(())
         } else {
@@ -359,8 +417,8 @@ impl<'i> Keyword<'i> for NumberFormat {
         }
     }
 
-    fn is_valid(&self, instance: &'i Value) -> bool {
-        match (self, instance) {
+    fn is_valid(&self, instance: MeteredNode<'i>) -> bool {
+        match (self, &*instance.to_value()) {
             (Self::Integer(least, most), Value::Number(number)) => {
                 if let Some(value) = number.as_i128() {
                     (*least..=*most).contains(&value)

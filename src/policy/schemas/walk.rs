@@ -26,6 +26,10 @@ pub(super) struct Findings {
     pub(super) roots: BTreeSet<Address>,
     /// Anchors outside of embedded resources: (document, name) → pointer.
     pub(super) anchors: HashMap<(usize, String), String>,
+    /// Patterns with look-around or back-references, whose cost is no multiple of the text's length.
+    pub(super) backtracking: HashSet<String>,
+    /// Whether names of members meet such a pattern.
+    pub(super) costly_names: bool,
     /// References between schemas: where they stand and what they mean.
     pub(super) references: Vec<(Address, Address)>,
     /// Schemas that are resources of their own, by URI.

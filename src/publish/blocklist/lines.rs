@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::{Cause, event, read_entry};
 use crate::detect::blocklist::{Edit, Outcome};
+use crate::detect::thresholds::Said;
 use crate::model::{BlockEntry, BlockKey, Proposal};
 use crate::publish::BLOCK_LIST;
 use crate::publish::events::{Event, envelope, uuid};
@@ -61,9 +62,6 @@ pub fn change(pipeline: &str, edit: &Edit, why: Why<'_>, sequence: u64, now: i64
     }
     event
 }
-
-/// What thresholds have said about one entity: threshold → minute (epoch milliseconds) → signals.
-pub type Said = BTreeMap<String, BTreeMap<i64, u64>>;
 
 /// What a journal holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

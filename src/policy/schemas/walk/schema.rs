@@ -100,8 +100,12 @@ impl Walk<'_> {
             (Keyword::SchemaMap | Keyword::PatternMap, Value::Object(members)) => {
                 for (key, schema) in members {
                     let there = here.member(key);
-                    if keyword == Keyword::PatternMap && !self.patterns.accepts(key) {
-                        self.pattern_problem(&there);
+                    if keyword == Keyword::PatternMap {
+                        if !self.patterns.accepts(key) {
+                            self.pattern_problem(&there);
+                        } else if !self.patterns.is_linear(key) {
+                            self.findings.costly_names = true;
+                        }
                     }
                     self.schema(schema, &there, base);
                 }
@@ -140,6 +144,8 @@ impl Walk<'_> {
             (Keyword::Pattern, Value::String(pattern)) => {
                 if !self.patterns.accepts(pattern) {
                     self.pattern_problem(&here);
+                } else if !self.patterns.is_linear(pattern) {
+                    self.findings.backtracking.insert(pattern.clone());
                 }
             }
             (Keyword::Type, _) => self.types(member, &here),

@@ -5,6 +5,7 @@ mod block_list;
 mod clickhouse;
 mod feed;
 mod hand_over;
+mod thresholds;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,8 @@ struct Memory {
     ledger: Mutex<Vec<LedgerRow>>,
     detections: Mutex<Vec<(u64, Detections)>>,
     reads: Mutex<Vec<usize>>,
+    /// (minute, address, refused requests) of `entity_windows`.
+    refused: Mutex<Vec<(i64, &'static str, u64)>>,
     dies_after_writing: AtomicBool,
     dies_when_asked: AtomicBool,
 }
@@ -139,6 +142,22 @@ impl Sums for Memory {
 
     async fn read_minutes(&self, minutes: &[i64]) -> Result<Vec<RecordBatch>, StoreError> {
         Ok(self.batch(|minute| minutes.contains(&minute)))
+    }
+
+    async fn entities_from(
+        &self,
+        table: &'static str,
+        from: i64,
+    ) -> Result<Vec<RecordBatch>, StoreError> {
+        Ok(self.entities(table, |minute| minute >= from))
+    }
+
+    async fn entity_minutes(
+        &self,
+        table: &'static str,
+        minutes: &[i64],
+    ) -> Result<Vec<RecordBatch>, StoreError> {
+        Ok(self.entities(table, |minute| minutes.contains(&minute)))
     }
 
     async fn write_detections(
@@ -256,6 +275,7 @@ impl World {
                 max: 100,
                 log_only: BTreeSet::new(),
             },
+            thresholds: Vec::new(),
             overlap: 10 * MINUTE,
             future: 10 * MINUTE,
             replica_lag: 0,
