@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod entity;
+pub mod evidence;
 #[cfg(test)]
 mod fixtures;
 pub mod mtls;

@@ -26,6 +26,7 @@ use gatewatch::policy::objects::{
     FileText, JwksObject, SessionIdentifierKind, SessionIdentifierObject, TokenConfigurationObject,
     ZoneObject,
 };
+use gatewatch::policy::rules::fields::FIELDS;
 use gatewatch::policy::rules::types::Scalar;
 use gatewatch::policy::rules::{Expression, Lists, Names};
 use gatewatch::policy::{Policy, compile};
@@ -305,4 +306,14 @@ fn every_case_is_as_documented() {
     );
     assert!(count >= LEAST, "only {count} cases");
     println!("{count} cases of the grammar");
+}
+
+#[test]
+fn the_readme_lists_every_field_with_its_type() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    for (_, definition) in FIELDS {
+        let row = format!("| `{}` | {} |", definition.name, definition.kind);
+        assert!(readme.contains(&row), "{row}");
+    }
 }

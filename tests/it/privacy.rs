@@ -73,8 +73,22 @@ fn no_secret_of_the_log_is_in_any_file_of_the_store() {
     );
     let mut written = Vec::new();
     files(&folder.path().join("data"), &mut written);
-    let written = readable(written);
+    let mut written = readable(written);
     assert!(written.len() > 8);
+    // What a back-test says of every exchange is held to the same.
+    let rule = folder.path().join("rule.toml");
+    let text = "[[rules]]\ntitle = \"all\"\nblock = [\"ip\", \"session\", \"token\", \"user_agent\"]\n\
+                expression = 'http.host contains \".\"'\n";
+    fs::write(&rule, text).unwrap();
+    let zone = "023e105f4ecef8ad9ca31a8372d0c353";
+    for form in [&["--json"][..], &[]] {
+        let (path, rule) = (path.to_str().unwrap(), rule.to_str().unwrap());
+        let wide = ["backtest", path, "--zone", zone, "--rule", rule];
+        let wide = [&wide[..], &["--samples", "1000", "--top", "10000"], form].concat();
+        let said = succeeds(&wide);
+        assert!(said.len() > 10_000);
+        written.push(("a back-test".to_owned(), said.into_bytes()));
+    }
     for (name, bytes) in &written {
         for secret in &secrets {
             assert!(

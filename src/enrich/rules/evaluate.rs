@@ -329,8 +329,10 @@ impl<'a, S: Source> Run<'a, S> {
         };
         match self.source.each(*field, Some(key), &mut |_| false) {
             Fact::Known(()) | Fact::Partly(()) => Some(true),
-            Fact::Missing => Some(false),
-            Fact::NotCaptured => self.see(Fact::NotCaptured),
+            fact => {
+                self.see(fact);
+                Some(false)
+            }
         }
     }
 

@@ -52,6 +52,12 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Ids of the zone's token configurations, which are the keys of maps about tokens.
+    pub(in crate::enrich) fn configurations(&self) -> impl Iterator<Item = &'a str> {
+        let configurations = self.zone.tokens.configurations.iter();
+        configurations.map(|configuration| configuration.id.as_str())
+    }
+
     fn headers(&self) -> &Headers<'a> {
         &self.exchange.request.headers
     }

@@ -10,14 +10,17 @@
 
 mod evaluate;
 pub mod facts;
+mod filter;
 mod functions;
 mod http;
 mod source;
+mod stored;
 #[cfg(test)]
 mod tests;
 
 pub use evaluate::{Answer, evaluate, holds};
 pub use facts::Facts;
+pub use filter::{NotStored, filter};
 pub use source::{Fact, Source};
 
 #[cfg(doc)]

@@ -7,6 +7,7 @@ mod contents;
 mod deployment;
 mod evaluator;
 mod gaps;
+mod gateways;
 mod memory;
 mod replica;
 mod source;
