@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
 
-use super::wire::{Report, kind, standing};
+use super::wire::{Report, compares, kind, standing};
 use crate::cli::blocklist::escaped;
 use crate::cli::grouped;
 use crate::cli::table::STYLE;
@@ -124,7 +124,7 @@ fn describe(report: &Report<'_>, candidate: &Candidate, tally: &Tally, text: &mu
             grouped(tally.already)
         );
     }
-    if report.compares(candidate) && tally.no_longer > 0 {
+    if compares(candidate) && tally.no_longer > 0 {
         let _ = writeln!(
             text,
             "  {} would be objected to no longer",
@@ -153,14 +153,18 @@ fn successful(report: &Report<'_>, candidate: &Candidate, tally: &Tally, text: &
         "  {} were answered with success",
         grouped(successful.total)
     );
-    text.push_str(&if report.knows_sessions(candidate) {
-        format!(
-            ", {} of them to valid sessions: likely false positives\n",
-            grouped(successful.valid)
+    let _ = if report.knows_sessions(candidate) {
+        let valid = grouped(successful.valid);
+        writeln!(
+            text,
+            ", {valid} of them to valid sessions: likely false positives"
         )
     } else {
-        "; the zone has no session identifiers, so nobody knows to whom\n".to_owned()
-    });
+        writeln!(
+            text,
+            "; the zone has no session identifiers, so nobody knows to whom"
+        )
+    };
 }
 
 fn block_list(report: &Report<'_>, candidate: &Candidate, tally: &Tally, text: &mut String) {
@@ -236,12 +240,9 @@ fn samples(tally: &Tally, text: &mut String) {
         let status = sample
             .status
             .map_or("–".to_owned(), |status| status.to_string());
-        let mut why = sample.reasons.join("\n");
-        if sample.probably_wanted {
-            why = format!("likely false positive\n{why}")
-                .trim_end()
-                .to_owned();
-        }
+        let wanted = sample.probably_wanted.then_some("likely false positive");
+        let reasons = sample.reasons.iter().map(String::as_str);
+        let why: Vec<&str> = wanted.into_iter().chain(reasons).collect();
         let request = format!("{} {}{}", sample.method, sample.host, sample.endpoint);
         table.add_row(vec![
             Cell::new(escaped(sample.id.as_deref().unwrap_or("–"))),
@@ -249,7 +250,7 @@ fn samples(tally: &Tally, text: &mut String) {
             Cell::new(escaped(&request)),
             Cell::new(status),
             Cell::new(standing(sample.standing)),
-            Cell::new(why),
+            Cell::new(escaped(&why.join(", "))),
         ]);
     }
     let _ = writeln!(text, "\n{table}");

@@ -35,6 +35,11 @@ pub(super) fn kind(candidate: &Candidate) -> &'static str {
     }
 }
 
+/// Whether what is no longer objected to means anything: a new rule or configuration takes nothing away.
+pub(super) fn compares(candidate: &Candidate) -> bool {
+    candidate.subject.replaces() || matches!(candidate.subject, Subject::Schema { .. })
+}
+
 /// The name of a standing.
 pub(super) fn standing(standing: Standing) -> &'static str {
     match standing {
@@ -112,7 +117,7 @@ impl Report<'_> {
             matches: tally.matches,
             newly: tally.newly,
             already: tally.already,
-            no_longer: self.compares(candidate).then_some(tally.no_longer),
+            no_longer: compares(candidate).then_some(tally.no_longer),
             outcomes: &tally.words,
             successful: WireSuccessful {
                 total: successful.total,
@@ -135,11 +140,6 @@ impl Report<'_> {
             },
             samples: tally.samples.chosen().into_iter().map(sample).collect(),
         }
-    }
-
-    /// Whether what is no longer objected to means anything: a new rule or configuration takes nothing away.
-    pub(super) fn compares(&self, candidate: &Candidate) -> bool {
-        candidate.subject.replaces() || matches!(candidate.subject, Subject::Schema { .. })
     }
 
     fn list<'w>(&self, ranking: &'w Ranking, shares: bool) -> WireList<'w> {

@@ -226,7 +226,7 @@ impl History {
         last: usize,
         each: &mut dyn FnMut(Recorded<'_>) -> bool,
     ) -> Result<bool, HistoryError> {
-        let mut list = TopicPartitionList::new();
+        let mut assignment = TopicPartitionList::new();
         let mut open: BTreeMap<i32, usize> = BTreeMap::new();
         for number in first..last {
             let Some(stretch) = self.stretches.get(number) else {
@@ -235,12 +235,12 @@ impl History {
             if stretch.next < stretch.end {
                 let offset = Offset::Offset(i64::try_from(stretch.next).unwrap_or(i64::MAX));
                 let (topic, partition) = (&stretch.at.topic, stretch.at.partition);
-                let added = list.add_partition_offset(topic, partition, offset);
+                let added = assignment.add_partition_offset(topic, partition, offset);
                 added.map_err(|source| self.error(topic, source))?;
                 open.insert(partition, number);
             }
         }
-        let assigned = self.consumer.assign(&list);
+        let assigned = self.consumer.assign(&assignment);
         assigned.map_err(|source| self.error("an assignment", source))?;
         let mut since = Stopwatch::start();
         while let Some(waiting) = open.values().next().copied() {
