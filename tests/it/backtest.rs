@@ -64,8 +64,8 @@ fn event(id: &str, second: u32, ip: &str, headers: &Value, status: u16) -> Value
 
 /// A pipeline over these events, and a file with a rule of this expression.
 fn small(folder: &Path, events: &[Value], top: &str, expression: &str) -> (String, String) {
-    let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
-    fs::write(folder.join("events.ndjson"), lines).unwrap();
+    let lines: Vec<String> = events.iter().map(ToString::to_string).collect();
+    fs::write(folder.join("events.ndjson"), lines.join("\n")).unwrap();
     let (pipeline, rule) = (folder.join("pipeline.toml"), folder.join("rule.toml"));
     let text = format!(
         "name = \"p\"\n[source]\npath = \"events.ndjson\"\n{top}\n[[zones]]\nid = \"z\"\nhosts = [\"api.example\"]\n\
