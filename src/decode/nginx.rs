@@ -273,7 +273,7 @@ mod tests {
             (r#""content_length":"","http_transfer_encoding":"chunked","request_body":"","server_protocol":"HTTP/1.1""#.to_owned(), None),
             // In HTTP/2 a body needs no announcement.
             (r#""content_length":"","http_transfer_encoding":"","request_body":"","server_protocol":"HTTP/2.0""#.to_owned(), None),
-            (r#""content_length":"0","request_body":"","request_body_file":"/tmp/1""#.to_owned(), None),
+            (r#""content_length":"0","request_body":"","request_body_file":"/var/lib/nginx/body/1""#.to_owned(), None),
         ] {
             exchange(&members, |found| {
                 let body = found.request.body.as_deref();
