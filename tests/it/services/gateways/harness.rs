@@ -140,6 +140,9 @@ pub async fn listens(port: u16, what: &str) {
 
 /// One arrangement under test.
 pub struct Site {
+    gateway: Option<Process>,
+    pipeline: Option<Process>,
+    /// Goes last, when nobody writes into it any more.
     pub folder: tempfile::TempDir,
     pub programs: PathBuf,
     pub issuer: Issuer,
@@ -149,8 +152,6 @@ pub struct Site {
     pub api: u16,
     pub grpc: u16,
     pub shop: u16,
-    gateway: Option<Process>,
-    pipeline: Option<Process>,
 }
 
 impl Site {
@@ -209,6 +210,12 @@ impl Site {
         self.pipeline = Some(pipeline);
         listens(self.api, "the pipeline").await;
         let began = Stopwatch::start();
+        // A bouncer whose first question is answered with 503 never asks again (custom bouncer 0.0.15).
+        let reader = Client::at(Ipv4Addr::LOCALHOST).with("X-Api-Key", KEY);
+        while reader.get(self.api, "/v1/decisions").await != Some(200) {
+            assert!(began.elapsed() < DEADLINE, "the list is not read");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         while !exported
             .iter()
             .all(|name| Path::new(&self.path(name)).exists())
