@@ -108,6 +108,8 @@ async fn decision_stream(
     Query(parameters): Parameters,
     headers: HeaderMap,
 ) -> Response {
+    // Debian's custom bouncer (0.0.15) never asks again when its first question is refused.
+    lapi.readers.hold(&headers).await;
     let key = match lapi.readers.admit(&headers) {
         Ok(key) => key,
         Err(refusal) => return *refusal,

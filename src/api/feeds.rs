@@ -33,6 +33,8 @@ use crate::publish::feed::Feed;
 
 /// Longest wait for a change.
 const MAX_WAIT: Duration = Duration::from_mins(1);
+/// Longest that a bouncer waits for a list that is still being read.
+const STARTING: Duration = Duration::from_secs(5);
 /// Readers that wait or stream at a time; they hold connections that probes need too.
 const WAITING: usize = 128;
 /// Entries that a format could not express, by kind.
@@ -73,6 +75,17 @@ impl Readers {
             .headers_mut()
             .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         Err(Box::new(answer))
+    }
+
+    /// Lets a reader wait a little for a list that is still being read, as long as there is room for those who wait.
+    pub(super) async fn hold(&self, headers: &HeaderMap) {
+        if self.feed.loaded() || reader(&self.keys, headers).is_err() {
+            return;
+        }
+        if let Ok(_room) = self.waiting.try_acquire() {
+            // Whoever is too early after all is told so.
+            let _ = tokio::time::timeout(STARTING, self.feed.wait_loaded()).await;
+        }
     }
 }
 

@@ -8,6 +8,20 @@ use serde_json::Value;
 use super::{Served, ZONE, ip, listed, plain_check, strings};
 
 #[tokio::test]
+async fn a_bouncer_that_comes_early_waits_for_the_list() {
+    let served = Served::start(plain_check()).await;
+    let early = served.pull("startup=true");
+    let read = async {
+        // The question is on its way first; were it answered before the list is there, it would be refused.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        served.feed.replace(vec![ip("192.0.2.1")]);
+    };
+    let (told, ()) = tokio::join!(early, read);
+    assert_eq!(told, (strings(&["192.0.2.1"]), Vec::new()));
+    served.servers.stop().await;
+}
+
+#[tokio::test]
 async fn bouncers_are_told_as_crowdsec_tells_them() {
     let served = Served::start(plain_check()).await;
     served.feed.replace(vec![
