@@ -187,7 +187,7 @@ impl Edges {
 
 impl Edges {
     /// Waits for a server, and tells probes while it keeps us waiting.
-    async fn told<T>(&self, part: Part, work: impl Future<Output = T>) -> T {
+    pub(super) async fn told<T>(&self, part: Part, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
             return done;

@@ -18,7 +18,7 @@ use crate::pipeline::partition::Partition;
 use crate::pipeline::stream::Stream;
 use crate::source::kafka::{Assignment, Lease, Refused, Request};
 use crate::store::clickhouse::FlushRange;
-use crate::telemetry::Stage;
+use crate::telemetry::{Part, Stage};
 
 /// How partitions of a topic start and what happens to gaps.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,8 @@ pub(super) async fn own(
 ) -> Result<(), ServiceFault> {
     let lease = assignment.lease.clone();
     let at = &lease.at;
-    let ledger = service.edges.store.ledger(&at.topic, at.partition).await?;
+    let ledger = service.edges.store.ledger(&at.topic, at.partition);
+    let ledger = service.edges.told(Part::Store, ledger).await?;
     let found = resume(&assignment, ledger.as_ref(), policy.start, policy.on_gap)
         .map_err(|stuck| stuck_fault(&lease, &stuck))?;
     if let Some(note) = found.note {

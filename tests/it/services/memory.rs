@@ -40,8 +40,8 @@ async fn a_stalled_store_holds_the_reading_up_not_the_memory() {
         },
     );
     // Every flush has rows in the ledger, and nothing is done before they are written.
-    let table = format!("{}`.`flushes", deployment.store.database);
-    let wish = serde_json::json!({"kind": "before", "match": table, "times": 1_000_000});
+    let insert = format!("INSERT INTO `{}`.`flushes", deployment.store.database);
+    let wish = serde_json::json!({"kind": "before", "match": insert, "times": 1_000_000});
     fault(&deployment.store, &wish.to_string()).await;
     let mut replica = deployment.start();
     replica.says("is tried again").await;
@@ -59,7 +59,7 @@ async fn a_stalled_store_holds_the_reading_up_not_the_memory() {
     }
     let probe = probe(&replica);
     assert!(probe_says(&probe, 503, "store").await);
-    mend(&deployment.store, &table).await;
+    mend(&deployment.store, &insert).await;
     let ends = services.ends(&topic, PARTITIONS);
     deployment
         .until("everything counted", Duration::from_mins(2), |standing| {

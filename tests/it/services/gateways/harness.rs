@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gatewatch::clock::Stopwatch;
@@ -123,10 +124,19 @@ impl Drop for Process {
     }
 }
 
-/// Ports that nobody listens on now.
+/// Ports that nobody listens on now, below those that the system gives to whoever connects: none is taken between this
+/// look and the start of the program that is told to use it.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    [(); N].map(|()| {
+        loop {
+            let number = std::process::id() * 61 + NEXT.fetch_add(1, Ordering::Relaxed);
+            let port = 20_000 + u16::try_from(number % 10_000).unwrap();
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                return port;
+            }
+        }
+    })
 }
 
 /// Waits until somebody listens.
@@ -201,15 +211,20 @@ impl Site {
     /// Starts the pipeline, and waits until its exporters have written their files.
     pub async fn start_pipeline(&mut self, exported: &[&str]) {
         let program = Path::new(env!("CARGO_BIN_EXE_gatewatch"));
-        let pipeline = Process::start(
+        let mut pipeline = Process::start(
             program,
             &["run", "pipeline.toml"],
             self.folder.path(),
             "run.out",
         );
-        self.pipeline = Some(pipeline);
-        listens(self.api, "the pipeline").await;
         let began = Stopwatch::start();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.api)).is_err() {
+            let said = || fs::read_to_string(self.path("run.out")).unwrap();
+            assert!(pipeline.running(), "the pipeline has ended: {}", said());
+            assert!(began.elapsed() < DEADLINE, "no server: {}", said());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.pipeline = Some(pipeline);
         // A bouncer whose first question is answered with 503 never asks again (custom bouncer 0.0.15).
         let reader = Client::at(Ipv4Addr::LOCALHOST).with("X-Api-Key", KEY);
         while reader.get(self.api, "/v1/decisions").await != Some(200) {
