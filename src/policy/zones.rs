@@ -109,17 +109,10 @@ impl Policy {
     }
 
     fn add_host(&mut self, host: &str, zone: usize, place: &str, problems: &mut Problems) {
-        let lower = host.to_ascii_lowercase();
-        let name = lower.strip_prefix("*.").unwrap_or(&lower);
-        if name.is_empty() || name.contains(['*', ':', '/', ' ']) {
-            problems.hint(
-                place,
-                format!("{host:?} is not a host"),
-                "a name without scheme or port, or `*.` and a name",
-            );
+        let Some(lower) = host_pattern(host, place, problems) else {
             return;
-        }
-        let taken = if lower.starts_with("*.") {
+        };
+        let taken = if let Some(name) = lower.strip_prefix("*.") {
             let suffix = format!(".{name}");
             let taken = self
                 .wildcard
@@ -176,6 +169,21 @@ impl Zone {
 /// Whether the wildcard suffix (with its leading dot) covers the host: at least one label in front of it.
 fn covers(suffix: &str, host: &str) -> bool {
     host.len() > suffix.len() && host.ends_with(suffix)
+}
+
+/// A host pattern as it is compared, in lower case; `None` = it is none, and `problems` says so.
+pub(super) fn host_pattern(host: &str, place: &str, problems: &mut Problems) -> Option<String> {
+    let lower = host.to_ascii_lowercase();
+    let name = lower.strip_prefix("*.").unwrap_or(&lower);
+    if name.is_empty() || name.contains(['*', ':', '/', ' ']) {
+        problems.hint(
+            place,
+            format!("{host:?} is not a host"),
+            "a name without scheme or port, or `*.` and a name",
+        );
+        return None;
+    }
+    Some(lower)
 }
 
 /// Whether a host pattern (`api.example`, `*.example`) covers a lower-case host without a port.

@@ -17,7 +17,7 @@ use aws_lc_rs::digest;
 
 use super::objects::{FileText, MtlsObject};
 use super::tokens::is_name;
-use super::zones::host_matches;
+use super::zones::{host_matches, host_pattern};
 use crate::model::Problems;
 use pem::Label;
 
@@ -99,16 +99,10 @@ fn hosts(
     let mut hosts: Vec<String> = Vec::with_capacity(object.hosts.len());
     for (number, host) in object.hosts.iter().enumerate() {
         let place = format!("{place}.hosts[{number}]");
-        let lower = host.to_ascii_lowercase();
-        let name = lower.strip_prefix("*.").unwrap_or(&lower);
-        if name.is_empty() || name.contains(['*', ':', '/', ' ']) {
-            problems.hint(
-                place,
-                format!("{host:?} is not a host"),
-                "a name without scheme or port, or `*.` and a name",
-            );
-        } else if hosts.contains(&lower) || earlier.iter().any(|other| other.hosts.contains(&lower))
-        {
+        let Some(lower) = host_pattern(host, &place, problems) else {
+            continue;
+        };
+        if hosts.contains(&lower) || earlier.iter().any(|other| other.hosts.contains(&lower)) {
             problems.hint(
                 place,
                 format!("{host:?} has authorities already"),

@@ -8,7 +8,7 @@ mod claim_path;
 
 use super::objects::SessionIdentifierObject;
 use super::tokens::Tokens;
-use super::zones::host_matches;
+use super::zones::{host_matches, host_pattern};
 use crate::model::Problems;
 
 pub use carrier::{Carrier, CertificateName};
@@ -124,15 +124,10 @@ fn hosts(
     let mut hosts = Vec::with_capacity(object.hosts.len());
     for (number, host) in object.hosts.iter().enumerate() {
         let place = format!("{place}.hosts[{number}]");
-        let lower = host.to_ascii_lowercase();
-        let name = lower.strip_prefix("*.").unwrap_or(&lower);
-        if name.is_empty() || name.contains(['*', ':', '/', ' ']) {
-            problems.hint(
-                place,
-                format!("{host:?} is not a host"),
-                "a name without scheme or port, or `*.` and a name",
-            );
-        } else if !zone_hosts
+        let Some(lower) = host_pattern(host, &place, problems) else {
+            continue;
+        };
+        if !zone_hosts
             .iter()
             .any(|zone| meet(&zone.to_ascii_lowercase(), &lower))
         {
