@@ -127,17 +127,17 @@ fn hosts(
         let Some(lower) = host_pattern(host, &place, problems) else {
             continue;
         };
-        if !zone_hosts
+        if zone_hosts
             .iter()
             .any(|zone| meet(&zone.to_ascii_lowercase(), &lower))
         {
+            hosts.push(lower);
+        } else {
             problems.hint(
                 place,
                 format!("{host:?} is not among the zone's hosts"),
                 "add it to the hosts of the zone, or leave it out here",
             );
-        } else {
-            hosts.push(lower);
         }
     }
     hosts
