@@ -29,7 +29,9 @@ pub fn run(input: &[u8]) {
         }
     };
     for polarity in [Polarity::Ordinary, Polarity::Inverted] {
-        lint(&expression, polarity);
+        for found in lint(&expression, polarity) {
+            assert!(!found.message.is_empty() && !found.hint.is_empty());
+        }
     }
     // Refused is a field without a column, nothing else.
     let _ = filter(&expression, zone);
