@@ -5,7 +5,6 @@
 //! of before that member existed would enforce them.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -316,21 +315,12 @@ pub fn live(view: &View, filter: &Filter, wanted: &Wanted, now: i64) -> Vec<Deci
 }
 
 fn single(network: Network) -> bool {
-    let (address, prefix) = super::folded(network);
-    prefix == if address.is_ipv4() { 32 } else { 128 }
+    network.prefix() == if network.address().is_ipv4() { 32 } else { 128 }
 }
 
 /// Whether every address of `inner` is one of `outer`.
 fn covers(outer: Network, inner: Network) -> bool {
-    let bits = |address: IpAddr| match address {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
-    };
-    let ((outer, wide), (inner, narrow)) = (super::folded(outer), super::folded(inner));
-    let ((outer, width), (inner, other)) = (bits(outer), bits(inner));
-    let host = u32::from(width - wide.min(width));
-    let cut = |bits: u128| bits.checked_shr(host).unwrap_or_default();
-    width == other && wide <= narrow && cut(outer) == cut(inner)
+    outer.prefix() <= inner.prefix() && outer.contains(inner.address())
 }
 
 #[cfg(test)]

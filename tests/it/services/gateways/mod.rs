@@ -9,6 +9,7 @@ mod envoy;
 mod haproxy;
 mod harness;
 mod hostile;
+mod identities;
 mod nginx;
 mod trouble;
 
