@@ -170,7 +170,7 @@ impl Authorization for Nothing {
     }
 }
 
-fn nothing(server: &Runtime, protocol: Protocol) -> SocketAddr {
+fn nothing(server: &Runtime, protocol: Protocol) -> Server {
     let router = match protocol {
         Protocol::Http1 => Router::new().route("/check", any(|| async { StatusCode::OK })),
         Protocol::Http2 => Router::new().route_service(
@@ -181,8 +181,7 @@ fn nothing(server: &Runtime, protocol: Protocol) -> SocketAddr {
     server.block_on(async {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "bench").await;
         let grace = Duration::from_secs(1);
-        let started = Server::start(listener.unwrap(), router, protocol, 2_048, grace);
-        started.unwrap().address()
+        Server::start(listener.unwrap(), router, protocol, 2_048, grace).unwrap()
     })
 }
 
@@ -213,6 +212,8 @@ struct Target {
     way: Way,
     bearer: Bearer,
     times: Vec<Duration>,
+    /// The 99th percentile of each turn.
+    turns: Vec<Duration>,
     late: Vec<Duration>,
     refused: u64,
 }
@@ -269,12 +270,13 @@ fn main() {
         way,
         bearer,
         times: Vec::new(),
+        turns: Vec::new(),
         late: Vec::new(),
         refused: 0,
     };
     let (list_grpc, judged_grpc) = (list.ext_authz().unwrap(), judged.ext_authz().unwrap());
     let mut targets = [
-        target("HTTP, nothing", bare.0, Way::Check, Bearer::Known),
+        target("HTTP, nothing", bare.0.address(), Way::Check, Bearer::Known),
         target(
             "HTTP /check, list",
             list.address(),
@@ -305,7 +307,7 @@ fn main() {
             Way::ExtAuthz,
             Bearer::Known,
         ),
-        target("gRPC, nothing", bare.1, Way::Grpc, Bearer::Known),
+        target("gRPC, nothing", bare.1.address(), Way::Grpc, Bearer::Known),
         target("gRPC, list", list_grpc, Way::Grpc, Bearer::None),
         target("gRPC, judged", judged_grpc, Way::Grpc, Bearer::Known),
     ];
@@ -318,13 +320,14 @@ fn main() {
                 Bearer::Known => Some(known[(question % TOKENS) as usize].clone()),
                 Bearer::New => Some(issuer.token(TOKENS + turn * TURN + question)),
             };
-            let answered = match target.way {
+            let mut answered = match target.way {
                 Way::Grpc => over_grpc(&client, target.at, &token),
                 way => over_http(&client, target.at, &|question| {
                     written(way, question, token(question))
                 }),
             };
             if turn > 0 {
+                target.turns.push(share(&mut answered.times, 0.99));
                 target.times.extend(answered.times);
                 target.late.extend(answered.late);
                 target.refused += answered.refused;
@@ -555,20 +558,23 @@ fn described(question: u64, token: Option<String>) -> CheckRequest {
     }
 }
 
+/// The time within which this share of the questions was answered.
+fn share(times: &mut [Duration], share: f64) -> Duration {
+    times.sort_unstable();
+    times[((times.len() - 1) as f64 * share) as usize]
+}
+
 fn print(mut target: Target) {
-    let at = |times: &mut Vec<Duration>, share: f64| {
-        times.sort_unstable();
-        times[((times.len() - 1) as f64 * share) as usize]
-    };
     let times = &mut target.times;
     println!(
-        "{:<40} p50 {:>6.0?}  p99 {:>6.1?}  p99.9 {:>6.1?}  longest {:>6.1?}  (sent late: p99 {:.0?}; {} of {} refused)",
+        "{:<40} p50 {:>6.0?}  p99 {:>7.1?} (middle turn {:>7.1?})  p99.9 {:>6.1?}  longest {:>6.1?}  (sent late: p99 {:.0?}; {} of {} refused)",
         target.name,
-        at(times, 0.5),
-        at(times, 0.99),
-        at(times, 0.999),
-        at(times, 1.0),
-        at(&mut target.late, 0.99),
+        share(times, 0.5),
+        share(times, 0.99),
+        share(&mut target.turns, 0.5),
+        share(times, 0.999),
+        share(times, 1.0),
+        share(&mut target.late, 0.99),
         target.refused,
         times.len(),
     );

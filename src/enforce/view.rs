@@ -139,6 +139,8 @@ pub struct View {
     sequence: u64,
     entries: RedBlackTreeMapSync<BlockKey, Arc<BlockEntry>>,
     zones: HashTrieMapSync<String, Index>,
+    /// (enforced, simulated) entries of each kind, in the order of [`BlockKind::ALL`].
+    counts: [(usize, usize); BlockKind::ALL.len()],
 }
 
 impl View {
@@ -149,7 +151,21 @@ impl View {
             sequence,
             entries: RedBlackTreeMapSync::new_sync(),
             zones: HashTrieMapSync::new_sync(),
+            counts: [(0, 0); BlockKind::ALL.len()],
         }
+    }
+
+    /// Entries of each kind: (enforced, simulated), ones whose time has just passed included.
+    pub fn counts(&self) -> impl Iterator<Item = (BlockKind, (usize, usize))> {
+        BlockKind::ALL.into_iter().zip(self.counts)
+    }
+
+    /// Where entries like this one are counted.
+    fn count(&mut self, entry: &BlockEntry) -> Option<&mut usize> {
+        let mut kinds = BlockKind::ALL.into_iter();
+        let kind = kinds.position(|kind| kind == entry.key.kind())?;
+        let (enforced, simulated) = self.counts.get_mut(kind)?;
+        Some(if entry.simulated { simulated } else { enforced })
     }
 
     /// The number of this state: grows by one with every change.
@@ -247,6 +263,9 @@ impl View {
         self.unindex(&entry.key);
         self.entries
             .insert_mut(entry.key.clone(), Arc::clone(entry));
+        if let Some(count) = self.count(entry) {
+            *count += 1;
+        }
         if !entry.simulated {
             let zone = entry.key.zone();
             let mut index = self.zones.get(zone).cloned().unwrap_or_default();
@@ -264,10 +283,15 @@ impl View {
         }
     }
 
-    /// Takes the entry of a key out of the look-ups.
+    /// Takes the entry of a key out of the look-ups and the counts.
     fn unindex(&mut self, key: &BlockKey) {
-        let refused = self.entries.get(key).is_some_and(|entry| !entry.simulated);
-        if !refused {
+        let Some(known) = self.entries.get(key).cloned() else {
+            return;
+        };
+        if let Some(count) = self.count(&known) {
+            *count = count.saturating_sub(1);
+        }
+        if known.simulated {
             return;
         }
         let Some(mut index) = self.zones.get(key.zone()).cloned() else {

@@ -23,7 +23,7 @@ use crate::publish::feed::Feed;
 use crate::publish::file::TopicFiles;
 use crate::publish::{BLOCK_LIST, events};
 use crate::source::file::Fingerprint;
-use crate::store::local::{Checkpoint, Commit, LocalStore, Range};
+use crate::store::local::{Checkpoint, Commit, LocalStore, Range, inbox};
 use crate::telemetry::{Metrics, Stage};
 use crate::window::{self, Resolution};
 
@@ -394,11 +394,15 @@ impl Committer {
             stored_at: clock::now_millis(),
         })?;
         self.metrics.took(Stage::Commit, watch.elapsed());
-        let listed = self.listing.committed(&self.feed).changes;
-        if listed > 0 {
-            *self.published.entry(BLOCK_LIST).or_default() += listed;
-            self.metrics.published(BLOCK_LIST, listed);
+        let listed = self.listing.committed(&self.feed);
+        for (name, count) in listed.decided {
+            self.metrics.block_list_decided(name, count);
         }
+        if listed.changes > 0 {
+            *self.published.entry(BLOCK_LIST).or_default() += listed.changes;
+            self.metrics.published(BLOCK_LIST, listed.changes);
+        }
+        inbox::make_room(&self.folder, listed.taken)?;
         self.flushes += 1;
         if self.flushes.is_multiple_of(COMPACT_EVERY) {
             self.store.compact(clock::now_millis()).await?;

@@ -7,6 +7,7 @@
 //! One process at a time has the store. Usually that is `gatewatch run`, through its [`Committer`](super::Committer). While
 //! nobody runs the pipeline it is whoever wants something of the list, through a [`Desk`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
@@ -65,15 +66,21 @@ struct Pending {
     outcomes: Vec<u8>,
     journal: lines::Journal,
     edits: Vec<Edit>,
+    /// What became of proposals, and what ended without one, by name.
+    decided: BTreeMap<&'static str, u64>,
     /// Whether something else is to be remembered: how far the inbox was taken, what thresholds have said.
     moved: bool,
 }
 
 /// What a commit published.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Published {
     /// Changes of the list.
     pub(super) changes: u64,
+    /// What was decided and how often.
+    pub(super) decided: BTreeMap<&'static str, u64>,
+    /// How far the inbox was taken.
+    pub(super) taken: u64,
 }
 
 impl Listing {
@@ -178,6 +185,7 @@ impl Listing {
     pub(super) fn apply(&mut self, proposal: &Proposal, now: i64) {
         self.sequence += 1;
         let decision = self.list.apply(proposal, self.sequence, now);
+        self.decided(decision.outcome.as_str());
         if let Some(edit) = decision.edit.clone() {
             self.note(edit, Why::Proposed(proposal, decision.outcome), now);
         }
@@ -197,8 +205,13 @@ impl Listing {
     fn caused(&mut self, cause: Cause, edits: Vec<Edit>, now: i64) {
         for edit in edits {
             self.sequence += 1;
+            self.decided(cause.as_str());
             self.note(edit, Why::Caused(cause), now);
         }
+    }
+
+    fn decided(&mut self, name: &'static str) {
+        *self.pending.decided.entry(name).or_default() += 1;
     }
 
     fn note(&mut self, edit: Edit, why: Why<'_>, now: i64) {
@@ -249,6 +262,8 @@ impl Listing {
         feed.apply(&pending.edits);
         Published {
             changes: pending.edits.len() as u64,
+            decided: pending.decided,
+            taken: self.taken,
         }
     }
 }
@@ -306,7 +321,8 @@ impl Desk {
             stored_at: now,
         })?;
         // Nobody listens here: whoever runs the pipeline next begins with what is stored.
-        self.listing.committed(&Feed::new());
+        let published = self.listing.committed(&Feed::new());
+        inbox::make_room(&self.folder, published.taken)?;
         Ok(())
     }
 }
