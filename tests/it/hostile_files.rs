@@ -175,10 +175,8 @@ fn documents_that_multiply_themselves_are_refused() {
     let mut laughs = format!("{head}x-0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
     for level in 1..10 {
         let below = format!("*a{}, ", level - 1).repeat(10);
-        laughs.push_str(&format!(
-            "x-{level}: &a{level} [{}]\n",
-            below.trim_end_matches(", ")
-        ));
+        let below = below.trim_end_matches(", ");
+        laughs += &format!("x-{level}: &a{level} [{below}]\n");
     }
     let problems = refused(&laughs).expect("a billion nodes are too many");
     assert!(
