@@ -67,7 +67,7 @@ pub fn topic(services: &Services, name: &str) -> Vec<(String, serde_json::Value)
         .set("isolation.level", "read_committed")
         .create()
         .unwrap();
-    let patience = Duration::from_secs(20);
+    let patience = Duration::from_mins(1);
     let known = consumer.fetch_metadata(Some(name), patience).unwrap();
     let partitions = known.topics()[0].partitions();
     let mut all = TopicPartitionList::new();
