@@ -501,12 +501,8 @@ mod tests {
             let shown = shown.to_string();
             let rows: Vec<&str> = shown
                 .lines()
-                .filter_map(|line| {
-                    line.trim_matches(['|', ' '])
-                        .starts_with('{')
-                        .then_some(line)
-                })
                 .map(|line| line.trim_matches(['|', ' ']))
+                .filter(|cell| cell.starts_with('{'))
                 .collect();
             assert_eq!(rows, expected, "{sql}");
         }
