@@ -1,5 +1,7 @@
 //! Large and hostile certificates, revocation lists and documents: each has an outcome, and nothing grows without bound.
 
+use std::fmt::Write as _;
+
 use gatewatch::enrich::Judge;
 use gatewatch::model::{MtlsOutcome, MtlsReason, Problems, SchemaOutcome};
 use gatewatch::policy::compile;
@@ -176,7 +178,7 @@ fn documents_that_multiply_themselves_are_refused() {
     for level in 1..10 {
         let below = format!("*a{}, ", level - 1).repeat(10);
         let below = below.trim_end_matches(", ");
-        laughs += &format!("x-{level}: &a{level} [{below}]\n");
+        writeln!(laughs, "x-{level}: &a{level} [{below}]").unwrap();
     }
     let problems = refused(&laughs).expect("a billion nodes are too many");
     assert!(
