@@ -271,7 +271,7 @@ pub struct BlockEntry {
     pub rule: Option<String>,
     /// How often each signal was seen.
     pub evidence: BTreeMap<String, u64>,
-    /// Ids of some of the exchanges, the newest last.
+    /// Ids of some of the exchanges, sorted.
     pub samples: Vec<String>,
     /// When it was listed.
     pub created_at: i64,

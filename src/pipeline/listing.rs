@@ -19,9 +19,7 @@ use crate::clock;
 use crate::config::{PublishSettings, Settings};
 use crate::detect::blocklist::{BlockList, Edit, Rules};
 use crate::detect::thresholds::{Said, Watch};
-use crate::enrich::batch::NewestIds;
-use crate::enrich::batch::hits::Hit;
-use crate::model::{BlockEntry, BlockKey, Proposal};
+use crate::model::{BlockEntry, Proposal};
 use crate::publish::blocklist::lines::{self, Held, Why};
 use crate::publish::blocklist::{self as wire, Cause, Entry};
 use crate::publish::feed::Feed;
@@ -146,27 +144,19 @@ impl Listing {
         }
     }
 
-    /// Adds rows of one of these tables: of a flush, or, `merged`, as the store has them.
-    pub(super) fn add(&mut self, rows: &RecordBatch, merged: bool) {
-        self.watch.add(rows, merged);
+    /// Adds rows of one of these tables, of a flush.
+    pub(super) fn add(&mut self, rows: &RecordBatch) {
+        self.watch.add(rows);
     }
 
-    /// Lists what crossed a threshold with the rows added since the last look; `hits` and `sessions` have samples.
-    pub(super) fn look(&mut self, hits: &[Hit], sessions: &NewestIds, now: i64) {
-        for hit in hits {
-            let key = (hit.zone.as_str(), hit.kind.as_str(), hit.entity.as_str());
-            self.watch.remember(key, &hit.signal, &hit.samples);
-        }
-        let (mut crossings, changed) = self.watch.look();
-        for crossing in &mut crossings {
-            // Of what every request counts for, the newest one is known.
-            let mut session = [0; 16];
-            if crossing.samples.is_empty()
-                && hex::decode_to_slice(crossing.key.entity(), &mut session).is_ok()
-            {
-                crossing.samples.extend(sessions.get(&session).cloned());
-            }
-        }
+    /// Takes over rows of one of these tables as the store has them.
+    pub(super) fn add_merged(&mut self, rows: &[RecordBatch]) {
+        self.watch.add_merged(rows);
+    }
+
+    /// Lists what crossed a threshold with the rows added since the last look.
+    pub(super) fn look(&mut self, now: i64) {
+        let (crossings, changed) = self.watch.look();
         for key in &changed {
             let nothing = Said::new();
             let said = self.watch.said(key).unwrap_or(&nothing);
@@ -174,8 +164,7 @@ impl Listing {
             self.pending.moved = true;
         }
         let found = (self.watch.thresholds(), crossings.as_slice());
-        let total = |key: &BlockKey, name: &str| self.watch.total(key, name);
-        let proposals = proposing::by_thresholds(&self.pipeline, found, total, now);
+        let proposals = proposing::by_thresholds(&self.pipeline, found, now);
         for proposal in &proposals {
             self.apply(proposal, now);
         }

@@ -332,14 +332,13 @@ fn the_same_events_give_the_same_list_whatever_happens_meanwhile() {
     let text = fs::read_to_string(&pieces).unwrap();
     fs::write(&pieces, text.replacen("follow = true\n", "", 1)).unwrap();
     succeeds(&["run", &pieces]);
-    // Samples of thresholds are examples out of the memory of a process.
+    // Of a session's requests the windows keep one id, so what was looked at in between leaves its mark.
     let without_samples = |entries: Vec<Value>| -> Vec<Value> {
         let mut entries = entries;
         for entry in &mut entries {
-            let by_rule = entry["rule"] == "valid token";
-            let samples = entry["samples"].as_array_mut().unwrap();
+            let samples = entry["samples"].as_array().unwrap();
             assert!(!samples.is_empty(), "{entry}");
-            if !by_rule {
+            if entry["kind"] == "session" {
                 entry["samples"] = Value::Null;
             }
         }
