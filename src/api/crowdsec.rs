@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 
 use super::access::{message, reader};
+use super::coding::Coding;
 use super::feeds::Readers;
 use crate::clock;
 use crate::config::FeedKey;
@@ -122,6 +123,7 @@ async fn decision_stream(
     };
     let last = lapi.pulls().get(&key.name).copied().filter(|_| !starts);
     let feed = lapi.readers.feed.clone();
+    let coding = Coding::asked(&headers);
     let work = move || {
         let now = clock::now_millis();
         let (view, changes) = match last {
@@ -135,9 +137,9 @@ async fn decision_stream(
         };
         // Strings and numbers always serialize.
         let text = serde_json::to_string(&Stream { new, deleted }).unwrap_or_default();
-        (text, view.sequence())
+        (coding.write(text), view.sequence())
     };
-    let Ok((text, sequence)) = tokio::task::spawn_blocking(work).await else {
+    let Ok(((bytes, coded), sequence)) = tokio::task::spawn_blocking(work).await else {
         return message(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the list could not be read",
@@ -150,12 +152,18 @@ async fn decision_stream(
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name, sequence);
     };
-    let body = Body::from_stream(tokio_stream::iter(Written::new(text, written)));
-    (
-        [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
-        body,
-    )
-        .into_response()
+    let body = Body::from_stream(tokio_stream::iter(Written::new(bytes, written)));
+    answer(coded, body)
+}
+
+/// A list, with what is said about its coding.
+fn answer(coded: [Option<(HeaderName, HeaderValue)>; 2], body: Body) -> Response {
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    let kind = HeaderValue::from_static("application/json; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.extend(coded.into_iter().flatten());
+    response
 }
 
 impl Lapi {
@@ -165,7 +173,7 @@ impl Lapi {
     }
 }
 
-/// A text in chunks. `then` runs when somebody asks for what follows the last one: whoever hangs up before is told the
+/// Bytes in chunks. `then` runs when somebody asks for what follows the last one: whoever hangs up before is told the
 /// same again the next time.
 struct Written<F> {
     left: Bytes,
@@ -173,9 +181,9 @@ struct Written<F> {
 }
 
 impl<F: FnOnce()> Written<F> {
-    fn new(text: String, then: F) -> Self {
+    fn new(bytes: Bytes, then: F) -> Self {
         Self {
-            left: text.into(),
+            left: bytes,
             then: Some(then),
         }
     }
@@ -210,18 +218,15 @@ async fn decisions(
         Err(problem) => return message(StatusCode::BAD_REQUEST, &problem),
     };
     let view = lapi.readers.feed.view();
+    let coding = Coding::asked(&headers);
     let work = move || {
         let found = live(&view, &filter, &wanted, clock::now_millis());
         // As the reference: `null` when there is none.
         let found = (!found.is_empty()).then_some(found);
-        serde_json::to_string(&found).unwrap_or_default()
+        coding.write(serde_json::to_string(&found).unwrap_or_default())
     };
     match tokio::task::spawn_blocking(work).await {
-        Ok(text) => (
-            [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
-            text,
-        )
-            .into_response(),
+        Ok((bytes, coded)) => answer(coded, bytes.into()),
         Err(_) => message(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the list could not be read",

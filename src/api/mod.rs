@@ -3,6 +3,7 @@
 
 mod access;
 mod check;
+mod coding;
 mod crowdsec;
 mod events;
 mod ext_authz;

@@ -139,8 +139,6 @@ pub struct View {
     sequence: u64,
     entries: RedBlackTreeMapSync<BlockKey, Arc<BlockEntry>>,
     zones: HashTrieMapSync<String, Index>,
-    /// (enforced, simulated) entries of each kind, in the order of [`BlockKind::ALL`].
-    counts: [(usize, usize); BlockKind::ALL.len()],
 }
 
 impl View {
@@ -151,21 +149,7 @@ impl View {
             sequence,
             entries: RedBlackTreeMapSync::new_sync(),
             zones: HashTrieMapSync::new_sync(),
-            counts: [(0, 0); BlockKind::ALL.len()],
         }
-    }
-
-    /// Entries of each kind: (enforced, simulated), ones whose time has just passed included.
-    pub fn counts(&self) -> impl Iterator<Item = (BlockKind, (usize, usize))> {
-        BlockKind::ALL.into_iter().zip(self.counts)
-    }
-
-    /// Where entries like this one are counted.
-    fn count(&mut self, entry: &BlockEntry) -> Option<&mut usize> {
-        let mut kinds = BlockKind::ALL.into_iter();
-        let kind = kinds.position(|kind| kind == entry.key.kind())?;
-        let (enforced, simulated) = self.counts.get_mut(kind)?;
-        Some(if entry.simulated { simulated } else { enforced })
     }
 
     /// The number of this state: grows by one with every change.
@@ -263,9 +247,6 @@ impl View {
         self.unindex(&entry.key);
         self.entries
             .insert_mut(entry.key.clone(), Arc::clone(entry));
-        if let Some(count) = self.count(entry) {
-            *count += 1;
-        }
         if !entry.simulated {
             let zone = entry.key.zone();
             let mut index = self.zones.get(zone).cloned().unwrap_or_default();
@@ -283,15 +264,10 @@ impl View {
         }
     }
 
-    /// Takes the entry of a key out of the look-ups and the counts.
+    /// Takes the entry of a key out of the look-ups.
     fn unindex(&mut self, key: &BlockKey) {
-        let Some(known) = self.entries.get(key).cloned() else {
-            return;
-        };
-        if let Some(count) = self.count(&known) {
-            *count = count.saturating_sub(1);
-        }
-        if known.simulated {
+        let refused = self.entries.get(key).is_some_and(|entry| !entry.simulated);
+        if !refused {
             return;
         }
         let Some(mut index) = self.zones.get(key.zone()).cloned() else {

@@ -391,15 +391,13 @@ impl Committer {
             stored_at: clock::now_millis(),
         })?;
         self.metrics.took(Stage::Commit, watch.elapsed());
-        let listed = self.listing.committed(&self.feed);
-        for (name, count) in listed.decided {
-            self.metrics.block_list_decided(name, count);
+        let published = self.listing.committed(&self.feed);
+        inbox::make_room(&self.folder, published.taken)?;
+        let listed = published.changes;
+        if listed > 0 {
+            *self.published.entry(BLOCK_LIST).or_default() += listed;
+            self.metrics.published(BLOCK_LIST, listed);
         }
-        if listed.changes > 0 {
-            *self.published.entry(BLOCK_LIST).or_default() += listed.changes;
-            self.metrics.published(BLOCK_LIST, listed.changes);
-        }
-        inbox::make_room(&self.folder, listed.taken)?;
         self.flushes += 1;
         if self.flushes.is_multiple_of(COMPACT_EVERY) {
             self.store.compact(clock::now_millis()).await?;

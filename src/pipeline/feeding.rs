@@ -19,12 +19,10 @@ use crate::model::{BlockEntry, BlockKey};
 use crate::publish::feed::Feed;
 use crate::publish::kafka::{Log, PublishError, Read, Record};
 use crate::publish::{BLOCK_LIST, blocklist, exporters};
-use crate::telemetry::{Metrics, Part, Telemetry};
+use crate::telemetry::{Part, Telemetry};
 
 /// How long one look for a record takes, and so a stop at most.
 const LOOK: Duration = Duration::from_millis(200);
-/// Shortest time between two counts of the entries.
-const COUNT_EVERY: Duration = Duration::from_millis(200);
 /// Silence while the list is read for the first time, after which it is read anew.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pauses between tries to read the topic, the first and the longest.
@@ -43,12 +41,8 @@ impl Feeding {
     pub fn start(settings: &Settings, feed: &Feed, telemetry: &Telemetry) -> Self {
         let mut tasks = JoinSet::new();
         let stop = Arc::new(AtomicBool::new(false));
-        let plan = Plan::of(settings);
-        // The fold of an embedded pipeline fills the feed whoever wants it, and what it holds is counted.
-        let wanted = plan.is_none()
-            || settings.feeds.is_some()
-            || settings.check.is_some()
-            || !settings.exporters.is_empty();
+        let wanted =
+            settings.feeds.is_some() || settings.check.is_some() || !settings.exporters.is_empty();
         if !wanted {
             return Self {
                 tasks,
@@ -57,12 +51,11 @@ impl Feeding {
             };
         }
         tasks.spawn(feed.clone().keep());
-        tasks.spawn(count(feed.clone(), telemetry.metrics.clone()));
         for exporter in &settings.exporters {
             let metrics = telemetry.metrics.clone();
             tasks.spawn(exporters::run(feed.clone(), exporter.clone(), metrics));
         }
-        let reader = plan.map(|plan| {
+        let reader = Plan::of(settings).map(|plan| {
             let waits = "the block list has not been read yet";
             telemetry.health.waits(Part::BlockList, waits);
             let (feed, telemetry, stop) = (feed.clone(), telemetry.clone(), Arc::clone(&stop));
@@ -83,21 +76,6 @@ impl Feeding {
             // It looks at the flag several times a second; a panic has been reported by the runtime.
             let _ = reader.await;
         }
-    }
-}
-
-/// Keeps the numbers of entries up to date for as long as it is polled.
-async fn count(feed: Feed, metrics: Metrics) {
-    let mut told = feed.subscribe();
-    loop {
-        told.borrow_and_update();
-        for (kind, (enforced, simulated)) in feed.view().counts() {
-            metrics.block_list(kind.as_str(), enforced, simulated);
-        }
-        if told.changed().await.is_err() {
-            return;
-        }
-        tokio::time::sleep(COUNT_EVERY).await;
     }
 }
 

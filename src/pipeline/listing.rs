@@ -7,7 +7,6 @@
 //! One process at a time has the store. Usually that is `gatewatch run`, through its [`Committer`](super::Committer). While
 //! nobody runs the pipeline it is whoever wants something of the list, through a [`Desk`].
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
@@ -64,8 +63,6 @@ struct Pending {
     outcomes: Vec<u8>,
     journal: lines::Journal,
     edits: Vec<Edit>,
-    /// What became of proposals, and what ended without one, by name.
-    decided: BTreeMap<&'static str, u64>,
     /// Whether something else is to be remembered: how far the inbox was taken, what thresholds have said.
     moved: bool,
 }
@@ -75,8 +72,6 @@ struct Pending {
 pub(super) struct Published {
     /// Changes of the list.
     pub(super) changes: u64,
-    /// What was decided and how often.
-    pub(super) decided: BTreeMap<&'static str, u64>,
     /// How far the inbox was taken.
     pub(super) taken: u64,
 }
@@ -174,7 +169,6 @@ impl Listing {
     pub(super) fn apply(&mut self, proposal: &Proposal, now: i64) {
         self.sequence += 1;
         let decision = self.list.apply(proposal, self.sequence, now);
-        self.decided(decision.outcome.as_str());
         if let Some(edit) = decision.edit.clone() {
             self.note(edit, Why::Proposed(proposal, decision.outcome), now);
         }
@@ -194,13 +188,8 @@ impl Listing {
     fn caused(&mut self, cause: Cause, edits: Vec<Edit>, now: i64) {
         for edit in edits {
             self.sequence += 1;
-            self.decided(cause.as_str());
             self.note(edit, Why::Caused(cause), now);
         }
-    }
-
-    fn decided(&mut self, name: &'static str) {
-        *self.pending.decided.entry(name).or_default() += 1;
     }
 
     fn note(&mut self, edit: Edit, why: Why<'_>, now: i64) {
@@ -251,7 +240,6 @@ impl Listing {
         feed.apply(&pending.edits);
         Published {
             changes: pending.edits.len() as u64,
-            decided: pending.decided,
             taken: self.taken,
         }
     }

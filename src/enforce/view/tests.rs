@@ -229,28 +229,3 @@ fn what_somebody_holds_does_not_change() {
     assert!(refused(&held, &from("192.0.2.2"), 0).is_none());
     assert!(refused(&view, &from("192.0.2.1"), 0).is_none());
 }
-
-#[test]
-fn entries_are_counted_by_kind_and_by_whether_they_are_meant() {
-    let shown = |view: &View| -> Vec<(BlockKind, (usize, usize))> {
-        let counts = view.counts();
-        counts.filter(|(_, count)| *count != (0, 0)).collect()
-    };
-    let simulated = |address| BlockEntry {
-        simulated: true,
-        ..entry(BlockKind::Ip, address, 100)
-    };
-    let mut view = view(&[
-        entry(BlockKind::Ip, "192.0.2.1", 100),
-        entry(BlockKind::Ip, "192.0.2.2", 100),
-        simulated("192.0.2.3"),
-        entry(BlockKind::Asn, "64500", 100),
-    ]);
-    let expected = [(BlockKind::Ip, (2, 1)), (BlockKind::Asn, (1, 0))];
-    assert_eq!(shown(&view), expected);
-    // Listed anew in another mode, and ended; what is not listed ends without a trace.
-    view.insert(&Arc::new(simulated("192.0.2.1")));
-    view.remove(&entry(BlockKind::Asn, "64500", 0).key);
-    view.remove(&entry(BlockKind::Asn, "64501", 0).key);
-    assert_eq!(shown(&view), [(BlockKind::Ip, (1, 2))]);
-}

@@ -22,8 +22,8 @@ mod term;
 mod watching;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use datafusion::error::DataFusionError;
@@ -157,25 +157,8 @@ pub struct Counters {
     pub refused: Arc<AtomicU64>,
     /// Entries of the block list.
     pub entries: Arc<AtomicU64>,
-    /// What became of proposals, and what changed without one, by name; whoever reads it takes it.
-    pub decided: Arc<Mutex<BTreeMap<&'static str, u64>>>,
     /// The watermark, epoch milliseconds; 0 before the first.
     pub watermark: Arc<AtomicI64>,
-}
-
-impl Counters {
-    fn decided(&self, name: &'static str, count: usize) {
-        // A panic elsewhere leaves the map whole.
-        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-        *decided.entry(name).or_default() += count as u64;
-    }
-
-    /// What was decided since this was asked last.
-    #[must_use]
-    pub fn take_decided(&self) -> BTreeMap<&'static str, u64> {
-        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *decided)
-    }
 }
 
 /// Why the evaluator ended early. A restart is safe.

@@ -333,7 +333,6 @@ impl<'a, S: Sums> Term<'a, S> {
                 continue;
             }
             let decision = self.list.apply(&proposal, *offset, now);
-            counters.decided(decision.outcome.as_str(), 1);
             let counter = if decision.outcome.refused() {
                 &counters.refused
             } else {
@@ -366,9 +365,6 @@ impl<'a, S: Sums> Term<'a, S> {
             Cause::Expired => self.list.expire(now),
             Cause::Configuration => self.list.reconcile(now),
         };
-        if !edits.is_empty() {
-            self.desk.counters.decided(cause.as_str(), edits.len());
-        }
         let pipeline = &self.desk.plan.pipeline;
         edits
             .iter()

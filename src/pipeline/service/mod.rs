@@ -245,9 +245,6 @@ impl Meter {
     fn measure(&mut self, metrics: &Metrics) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         metrics.evaluator(read(&self.counters.owner) > 0);
-        for (name, count) in self.counters.take_decided() {
-            metrics.block_list_decided(name, count);
-        }
         let ticks = read(&self.counters.ticks);
         metrics.ticked(ticks - std::mem::replace(&mut self.ticks, ticks));
         let watermark = self.counters.watermark.load(Ordering::Relaxed);

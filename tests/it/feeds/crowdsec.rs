@@ -149,3 +149,54 @@ async fn a_pull_that_was_cut_short_is_told_again_and_readers_do_not_share_their_
     assert_eq!(other["new"].as_array().unwrap().len(), 40_000);
     served.servers.stop().await;
 }
+
+#[tokio::test]
+async fn lists_are_short_on_the_wire_for_bouncers_that_take_gzip() {
+    use std::io::Read;
+
+    let served = Served::start(plain_check()).await;
+    let addresses: Vec<String> = (0..2_000_u32)
+        .map(|number| std::net::Ipv4Addr::from(0x0a00_0000 + number).to_string())
+        .collect();
+    served
+        .feed
+        .replace(addresses.iter().map(|address| ip(address)).collect());
+    let get = async |path: &str, accepted: Option<&str>| {
+        let mut request = served.asked(Method::GET, path);
+        request = request.header("x-api-key", "key of one");
+        if let Some(accepted) = accepted {
+            request = request.header("accept-encoding", accepted);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        assert_eq!(answer.headers()["vary"], "accept-encoding");
+        let coding = answer.headers().get("content-encoding").cloned();
+        (coding, answer.bytes().await.unwrap())
+    };
+    for path in [
+        "/v1/decisions",
+        "/v1/decisions/stream?startup=true",
+        "/feeds/blocklist",
+    ] {
+        let (plain, text) = get(path, None).await;
+        let (coding, short) = get(path, Some("gzip")).await;
+        assert_eq!((plain, coding.unwrap().as_bytes()), (None, &b"gzip"[..]));
+        assert!(
+            short.len() * 5 < text.len(),
+            "{} {}",
+            short.len(),
+            text.len()
+        );
+        let mut again = String::new();
+        let mut decoder = flate2::read::GzDecoder::new(short.as_ref());
+        decoder.read_to_string(&mut again).unwrap();
+        assert_eq!(again.matches("\"10.0.7.207\"").count(), 1, "{path}");
+        let text = std::str::from_utf8(&text).unwrap();
+        let entities = |text: &str| text.matches("\"10.0.").count();
+        assert_eq!(entities(&again), entities(text), "{path}");
+    }
+    // Whoever got it all over gzip is told only what is new.
+    let (new, _) = served.pull("").await;
+    assert_eq!(new, [""; 0]);
+    served.servers.stop().await;
+}
