@@ -3,6 +3,7 @@
 
 mod access;
 mod check;
+mod client;
 mod coding;
 mod crowdsec;
 mod events;

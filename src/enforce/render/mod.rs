@@ -9,7 +9,7 @@ mod envoy;
 mod haproxy;
 mod nginx;
 
-pub use crowdsec::{Decision, Filter, Wanted, live, startup, stream};
+pub use crowdsec::{Decision, Filter, Page, Wanted, live, startup, stream};
 pub use envoy::EXTENSION as ENVOY_EXTENSION;
 
 use std::collections::{BTreeMap, BTreeSet};
