@@ -73,7 +73,7 @@ fn bare(value: &str) -> Credential<'_> {
     let token = without_scheme(value);
     if token.is_empty() {
         Credential::Empty
-    } else if token.len() == value.len() && token.contains([' ', '\t']) {
+    } else if token.len() == value.len() && token.contains(' ') {
         Credential::OtherScheme
     } else {
         Credential::Token(Cow::Borrowed(token))
@@ -97,8 +97,7 @@ fn without_scheme(value: &str) -> &str {
     match value.split_at_checked(SCHEME.len()) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => match rest.chars().next() {
             None => "",
-            // RFC 6750 section 2.1 has one blank; servers take any, so a tab must not make it another token.
-            Some(':' | ' ' | '\t') => rest.get(1..).unwrap_or_default().trim_ascii(),
+            Some(':' | ' ') => rest.get(1..).unwrap_or_default().trim_ascii(),
             Some(_) => value,
         },
         _ => value,
