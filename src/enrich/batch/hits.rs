@@ -43,7 +43,7 @@ impl Hits {
         zone: &str,
         (kind, entity): (BlockKind, &str),
         signal: &str,
-        (at, id): (i64, Option<&str>),
+        (seen, id): (i64, Option<&str>),
     ) {
         self.key.clear();
         for part in [zone, kind.as_str(), signal, entity] {
@@ -61,7 +61,7 @@ impl Hits {
                 entity: entity.to_owned(),
                 signal: signal.to_owned(),
                 count: 0,
-                newest: at,
+                newest: seen,
                 samples: Samples::default(),
             });
             self.found.len() - 1
@@ -73,7 +73,7 @@ impl Hits {
             return;
         };
         hit.count += 1;
-        hit.newest = hit.newest.max(at);
+        hit.newest = hit.newest.max(seen);
         if let Some(id) = id {
             hit.samples.add(id);
         }
