@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 
 use crate::detect::thresholds::{Crossing, Threshold};
 use crate::enrich::batch::hits::Hit;
-use crate::model::{BlockKey, MINUTE_MILLIS, Proposal, Wish};
+use crate::model::{BlockKey, EventTime, MINUTE_MILLIS, Proposal, Wish};
 use crate::policy::Policy;
 use crate::publish::blocklist::proposal_id;
 
 /// Until when an entity is listed whose newest event was at `at`. Nothing counts from later than now: a log whose clock
-/// runs ahead would list for longer than was asked.
+/// runs ahead would list for longer than was asked. Times end with the century, and so do entries.
 fn until(at: i64, duration: i64, now: i64) -> i64 {
-    at.min(now).saturating_add(duration)
+    EventTime::clamped(at.min(now).saturating_add(duration)).millis()
 }
 
 /// The proposals of rules that block; `flush` names the flush among all flushes of the pipeline.
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn time_counts_from_the_newest_event_and_never_from_later_than_now() {
-        let threshold = Threshold {
+        let mut threshold = Threshold {
             name: "t".to_owned(),
             signal: "refused".to_owned(),
             kind: BlockKind::Ip,
@@ -119,5 +119,14 @@ mod tests {
             };
             assert_eq!(expires_at, expected, "{minutes:?} at {now}");
         }
+        threshold.duration = i64::MAX;
+        let found = (std::slice::from_ref(&threshold), &[crossing(&[0])][..]);
+        let Wish::Block { expires_at, .. } = by_thresholds("p", found, 60_000)[0].wish else {
+            panic!("it is listed");
+        };
+        assert!(
+            EventTime::from_millis(expires_at).is_some(),
+            "a time that is read again"
+        );
     }
 }

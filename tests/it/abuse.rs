@@ -76,9 +76,9 @@ fn pipeline(folder: &Path, events: &str, top: &str, zone: &str) -> String {
 }
 
 /// Thresholds that list for so long that events of a fixed date still count whenever this runs.
-const LASTING: &str = "[[blocklist.thresholds]]\nname = \"credential stuffing\"\nduration = \"36500d\"\n\
-                       [[blocklist.thresholds]]\nname = \"token forging\"\nduration = \"36500d\"\n\
-                       [[blocklist.thresholds]]\nname = \"session from many addresses\"\nduration = \"36500d\"\n";
+const LASTING: &str = "[[blocklist.thresholds]]\nname = \"credential stuffing\"\nduration = \"10000d\"\n\
+                       [[blocklist.thresholds]]\nname = \"token forging\"\nduration = \"10000d\"\n\
+                       [[blocklist.thresholds]]\nname = \"session from many addresses\"\nduration = \"10000d\"\n";
 
 /// An entry without the times of the wall clock.
 fn timeless(mut entry: Value) -> Value {
@@ -129,9 +129,9 @@ fn a_rule_that_blocks_lists_what_it_says_with_evidence() {
         event(3, "198.51.100.9", &good),
         event(4, "192.0.2.9", &forged),
     ];
-    let rules = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\nduration = \"36500d\"\n\
+    let rules = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\nduration = \"10000d\"\n\
                  expression = 'is_jwt_valid(\"shop\")'\n\
-                 [[zones.rules]]\ntitle = \"tools\"\nid = \"t-1\"\naction = \"block\"\nduration = \"36500d\"\n\
+                 [[zones.rules]]\ntitle = \"tools\"\nid = \"t-1\"\naction = \"block\"\nduration = \"10000d\"\n\
                  block = [\"session\", \"asn\", \"user_agent\", \"cidr\"]\n\
                  expression = 'http.user_agent contains \"curl\" and ip.src eq 203.0.113.7'\n\
                  [[zones.rules]]\ntitle = \"counted only\"\nexpression = 'http.host eq \"api.example\"'\n";
@@ -297,7 +297,7 @@ fn thresholds_list_abusers_by_what_they_did() {
 fn the_same_events_give_the_same_list_whatever_happens_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let events = lines(&abuse());
-    let rule = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\nduration = \"36500d\"\n\
+    let rule = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\nduration = \"10000d\"\n\
                 expression = 'is_jwt_valid(\"shop\") or not is_jwt_present(\"shop\")'\n";
     // When an entry ends follows from the events too.
     let list = |path: &str| -> Vec<Value> {

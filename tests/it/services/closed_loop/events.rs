@@ -20,7 +20,7 @@ const THRESHOLDS: [&str; 6] = [
 ];
 
 /// So long that what happened in that hour still lists whenever this runs.
-pub const LASTING: &str = "duration = \"36500d\"\n";
+pub const LASTING: &str = "duration = \"10000d\"\n";
 
 /// Zone and files that all pipelines of these events have.
 pub fn zone(folder: &std::path::Path, more: &str) -> String {
