@@ -31,7 +31,9 @@ pub struct Facts<'a> {
     zone: &'a Zone,
     exchange: &'a Exchange<'a>,
     judged: &'a Judged,
+    // Worked out once, because many rules ask.
     address: OnceCell<Option<IpAddr>>,
+    user_agent: OnceCell<Fact<Cow<'a, str>>>,
     uri: OnceCell<String>,
     raw_uri: OnceCell<String>,
     full_uri: OnceCell<String>,
@@ -46,6 +48,7 @@ impl<'a> Facts<'a> {
             exchange,
             judged,
             address: OnceCell::new(),
+            user_agent: OnceCell::new(),
             uri: OnceCell::new(),
             raw_uri: OnceCell::new(),
             full_uri: OnceCell::new(),
@@ -58,7 +61,7 @@ impl<'a> Facts<'a> {
         configurations.map(|configuration| configuration.id.as_str())
     }
 
-    fn headers(&self) -> &Headers<'a> {
+    fn headers(&self) -> &'a Headers<'a> {
         &self.exchange.request.headers
     }
 
@@ -218,7 +221,11 @@ impl Source for Facts<'_> {
             Field::RawUriPath => known(&request.path),
             Field::HeadersTruncated => Fact::Known(Value::Bool(!self.headers().complete())),
             Field::Cookie => header("cookie"),
-            Field::UserAgent => header("user-agent"),
+            Field::UserAgent => {
+                let cell = &self.user_agent;
+                let found = cell.get_or_init(|| http::header(self.headers(), "user-agent"));
+                found.as_ref().map(|found| Value::text(found))
+            }
             Field::Referer => header("referer"),
             Field::ForwardedFor => header("x-forwarded-for"),
             Field::BodyRaw => {
