@@ -84,7 +84,9 @@ fn main() {
     let mut objects = scenario.objects();
     let without = judge(&objects);
     for object in &mut objects {
-        object.rules = (0..RULES).map(|number| rule(number, &object.hosts)).collect();
+        object.rules = (0..RULES)
+            .map(|number| rule(number, &object.hosts))
+            .collect();
     }
     let with = judge(&objects);
     let runtime = Builder::new_current_thread().build().expect("a runtime");

@@ -163,6 +163,15 @@ impl SchemaActions {
                     .all(|(.., own)| *own == SchemaAction::None))
     }
 
+    /// Whether a violation of any operation blocks.
+    fn blocks(&self) -> bool {
+        let own = self.operations.iter().map(|(.., own)| *own);
+        !self.suspended
+            && own
+                .chain([self.default])
+                .any(|action| action == SchemaAction::Block)
+    }
+
     fn compile(zone: &ZoneObject) -> Self {
         let SchemaActionObject {
             default,
@@ -266,6 +275,13 @@ impl RuleBook {
     pub fn candidates(&self, seen: Seen<'_>) -> impl Iterator<Item = (u16, &Rule)> {
         let numbers = self.index.candidates(seen);
         numbers.filter_map(|number| Some((u16::try_from(number).ok()?, self.rules.get(number)?)))
+    }
+
+    /// Whether anything may refuse a request.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|rule| rule.enabled && rule.action == RuleAction::Block) || self.schema.blocks()
     }
 
     /// The title of what gave a verdict.

@@ -38,6 +38,8 @@ const MIGRATIONS: &[Migration] = &[
     migration!(5, "0005_detections", false),
     migration!(6, "0006_distributed", true),
     migration!(7, "0007_views", false),
+    migration!(8, "0008_samples", false),
+    migration!(9, "0009_samples_distributed", true),
 ];
 
 /// Blocks that every table remembers (design section 6).
