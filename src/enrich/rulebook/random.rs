@@ -66,7 +66,7 @@ fn expression(writer: &mut Writer) -> String {
 }
 
 fn book(writer: &mut Writer) -> ZoneObject {
-    let rules = (0..1 + writer.0.below(90)).map(|number| {
+    let rules = (0..=writer.0.below(90)).map(|number| {
         let kind = match writer.0.below(10) {
             0..=1 => RuleKind::Token,
             2 => RuleKind::Mtls,

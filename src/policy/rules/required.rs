@@ -58,10 +58,10 @@ pub fn path(test: &Test) -> Option<Vec<PathStart>> {
     };
     let starts = match (&test.operand, &test.check) {
         (Operand::Call(call), Check::Truth) => match (&call.function, call.arguments.as_slice()) {
-            (Function::StartsWith, [operand, Operand::Literal(Value::Bytes(text))])
+            (Function::StartsWith, [operand, Operand::Literal(Value::Bytes(prefix))])
                 if is_path(operand) =>
             {
-                vec![start(text, false)]
+                vec![start(prefix, false)]
             }
             _ => return None,
         },
@@ -105,6 +105,8 @@ fn texts(check: &Check) -> Option<Vec<&[u8]>> {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::super::{Expression, Lists, Names};
     use super::*;
 
@@ -121,13 +123,13 @@ mod tests {
         let hosts = |node: &Node| {
             let found = required(node, &|test| equal(test, Field::Host))?;
             let texts = found.into_iter().map(String::from_utf8_lossy);
-            Some(texts.map(|text| text.into_owned()).collect())
+            Some(texts.map(Cow::into_owned).collect())
         };
         for (text, expected) in [
             (r#"http.host eq "a""#, Some(&["a"][..])),
             (r#"http.host in {"a" "b"}"#, Some(&["a", "b"])),
-            (r#"http.host in {}"#, Some(&[])),
-            (r#"false"#, Some(&[])),
+            ("http.host in {}", Some(&[])),
+            ("false", Some(&[])),
             (r#"http.host ne "a""#, None),
             (r#"http.host contains "a""#, None),
             (r#"lower(http.host) eq "a""#, None),
