@@ -16,6 +16,9 @@ use crate::model::{BlockEntry, BlockKey, Network, Proposal, Samples, Wish};
 /// Signals counted apart with an entry.
 const MAX_SIGNALS: usize = 16;
 
+/// What counts of decisions call an entry that time or a new configuration changed, beside the names of outcomes.
+pub const ENDED: &str = "ended";
+
 /// What a configuration says about the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {

@@ -391,7 +391,11 @@ impl Committer {
             stored_at: clock::now_millis(),
         })?;
         self.metrics.took(Stage::Commit, watch.elapsed());
-        let listed = self.listing.committed(&self.feed).changes;
+        let published = self.listing.committed(&self.feed);
+        for (result, count) in published.decided {
+            self.metrics.block_list_decided(result, count);
+        }
+        let listed = published.changes;
         if listed > 0 {
             *self.published.entry(BLOCK_LIST).or_default() += listed;
             self.metrics.published(BLOCK_LIST, listed);

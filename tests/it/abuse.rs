@@ -12,7 +12,7 @@ use crate::block_list::shown;
 use crate::command::{command, output, succeeds};
 
 /// A symmetric key, so that a test can sign: JWK set, and a token signed with it or with another.
-fn keys() -> Value {
+pub fn keys() -> Value {
     json!({"keys": [{"kty": "oct", "kid": "k1", "alg": "HS256", "k": base64(&[5; 64])}]})
 }
 
@@ -21,7 +21,7 @@ fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn token(claims: &Value, secret: &[u8]) -> String {
+pub fn token(claims: &Value, secret: &[u8]) -> String {
     use aws_lc_rs::hmac;
     let header = base64(br#"{"alg":"HS256","kid":"k1"}"#);
     let message = format!("{header}.{}", base64(claims.to_string().as_bytes()));
