@@ -60,7 +60,7 @@ pub trait Source {
     /// values. After an early stop the answer is [`Fact::Known`].
     fn each<'a>(&'a self, field: Field, key: Option<&str>, see: See<'_, 'a>) -> Fact<()>;
 
-    /// Every value of a map of arrays, with its place in its array.
+    /// Every value of a map of arrays, with its place in its array. After an early stop the answer is [`Fact::Known`].
     fn spread<'a>(
         &'a self,
         field: Field,
