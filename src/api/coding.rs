@@ -1,5 +1,5 @@
 //! Answers in the content coding that the reader takes (RFC 9110 sections 8.4 and 12.5.3): gzip where it is asked for and
-//! worth it. A list of 100,000 decisions is 25 MB of text that repeats itself.
+//! worth it. A list of 100,000 decisions is 19 MB of text, and 5 MB then: most of that is their random ids.
 
 use std::io::Write as _;
 

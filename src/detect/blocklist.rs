@@ -11,10 +11,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{BlockEntry, BlockKey, Network, Proposal, Samples, Wish};
+use crate::model::{BlockEntry, BlockKey, EventTime, Network, Proposal, Samples, Wish};
 
 /// Signals counted apart with an entry.
 const MAX_SIGNALS: usize = 16;
+
+/// What counts of decisions call an entry that time or a new configuration changed, beside the names of outcomes.
+pub const ENDED: &str = "ended";
 
 /// What a configuration says about the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +158,8 @@ impl BlockList {
                 None => refuse(Outcome::NotListed),
             };
         };
+        // What is no time could not be read again.
+        let expires_at = &EventTime::clamped(*expires_at).millis();
         if *expires_at <= now {
             return refuse(Outcome::Expired);
         }

@@ -392,6 +392,9 @@ impl Committer {
         })?;
         self.metrics.took(Stage::Commit, watch.elapsed());
         let published = self.listing.committed(&self.feed);
+        for (result, count) in published.decided {
+            self.metrics.block_list_decided(result, count);
+        }
         inbox::make_room(&self.folder, published.taken)?;
         let listed = published.changes;
         if listed > 0 {

@@ -7,6 +7,7 @@
 //! One process at a time has the store. Usually that is `gatewatch run`, through its [`Committer`](super::Committer). While
 //! nobody runs the pipeline it is whoever wants something of the list, through a [`Desk`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
@@ -16,7 +17,7 @@ use super::proposing;
 use super::run::Fault;
 use crate::clock;
 use crate::config::{PublishSettings, Settings};
-use crate::detect::blocklist::{BlockList, Edit, Rules};
+use crate::detect::blocklist::{BlockList, ENDED, Edit, Rules};
 use crate::detect::thresholds::{Said, Watch};
 use crate::model::{BlockEntry, Proposal};
 use crate::publish::blocklist::lines::{self, Held, Why};
@@ -63,6 +64,7 @@ struct Pending {
     outcomes: Vec<u8>,
     journal: lines::Journal,
     edits: Vec<Edit>,
+    decided: BTreeMap<&'static str, u64>,
     /// Whether something else is to be remembered: how far the inbox was taken, what thresholds have said.
     moved: bool,
 }
@@ -72,6 +74,8 @@ struct Pending {
 pub(super) struct Published {
     /// Changes of the list.
     pub(super) changes: u64,
+    /// What became of proposals, and how many entries ended.
+    pub(super) decided: BTreeMap<&'static str, u64>,
     /// How far the inbox was taken.
     pub(super) taken: u64,
 }
@@ -169,6 +173,8 @@ impl Listing {
     pub(super) fn apply(&mut self, proposal: &Proposal, now: i64) {
         self.sequence += 1;
         let decision = self.list.apply(proposal, self.sequence, now);
+        let outcome = decision.outcome.as_str();
+        *self.pending.decided.entry(outcome).or_default() += 1;
         if let Some(edit) = decision.edit.clone() {
             self.note(edit, Why::Proposed(proposal, decision.outcome), now);
         }
@@ -188,6 +194,7 @@ impl Listing {
     fn caused(&mut self, cause: Cause, edits: Vec<Edit>, now: i64) {
         for edit in edits {
             self.sequence += 1;
+            *self.pending.decided.entry(ENDED).or_default() += 1;
             self.note(edit, Why::Caused(cause), now);
         }
     }
@@ -240,6 +247,7 @@ impl Listing {
         feed.apply(&pending.edits);
         Published {
             changes: pending.edits.len() as u64,
+            decided: pending.decided,
             taken: self.taken,
         }
     }

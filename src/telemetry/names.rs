@@ -60,6 +60,8 @@ pub const EXPORT_LEFT_OUT: &str = "gatewatch_export_left_out_entries";
 pub const BLOCK_LIST_ENTRIES: &str = "gatewatch_blocklist_entries";
 /// What became of proposals for the block list, and ends.
 pub const BLOCK_LIST_DECISIONS: &str = "gatewatch_blocklist_decisions";
+/// How old the block list of a process may be.
+pub const BLOCK_LIST_STALE: &str = "gatewatch_blocklist_stale_seconds";
 /// Requests that the inline check could not decide.
 pub const CHECKS_UNDECIDED: &str = "gatewatch_checks_undecided";
 /// Signatures of tokens that the inline check had verified.

@@ -32,6 +32,7 @@ struct Listed {
 pub(super) struct Protection {
     entries: Family<Listed, Gauge>,
     decisions: Family<WithResult, Counter>,
+    stale: Gauge,
     exports: Family<Delivery, Counter>,
     export_entries: Family<ByExporter, Gauge>,
     export_left_out: Family<ByExporter, Gauge>,
@@ -54,6 +55,12 @@ impl Protection {
                 names::BLOCK_LIST_DECISIONS,
                 "What became of proposals for the block list, and entries that ended",
                 Family::default(),
+            ),
+            stale: add(
+                r,
+                names::BLOCK_LIST_STALE,
+                "Time for which Kafka has not confirmed that the block list of this process is the newest; 0 = it has",
+                Gauge::default(),
             ),
             exports: add(
                 r,
@@ -111,6 +118,12 @@ impl Metrics {
         decisions
             .get_or_create(&WithResult { result })
             .inc_by(count);
+    }
+
+    /// Sets for how long nobody has confirmed that the block list is the newest one, seconds.
+    pub fn block_list_stale(&self, seconds: u64) {
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        self.protection.stale.set(seconds);
     }
 
     /// Counts a delivery of the block list by a configured exporter.

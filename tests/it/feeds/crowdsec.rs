@@ -200,7 +200,7 @@ async fn lists_are_short_on_the_wire_for_bouncers_that_take_gzip() {
         let (coding, short) = get(path, Some("gzip")).await;
         assert_eq!((plain, coding.unwrap().as_bytes()), (None, &b"gzip"[..]));
         assert!(
-            short.len() * 5 < text.len(),
+            short.len() * 3 < text.len(),
             "{} {}",
             short.len(),
             text.len()

@@ -3,6 +3,7 @@
 
 mod backtest;
 mod chaos;
+mod closed_loop;
 mod contents;
 mod deployment;
 mod evaluator;
