@@ -43,6 +43,7 @@ pub fn settings(test: &str) -> Option<Settings> {
             minutes: days(8),
             hours: days(35),
             days: days(400),
+            events: None,
         },
         deadline: Duration::from_mins(1),
     })
