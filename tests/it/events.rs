@@ -185,6 +185,9 @@ fn what_is_kept_is_what_is_wrong() {
     assert_eq!(positions.len(), all, "a position stands there twice");
 }
 
+/// What an expression means, said by hand.
+type Test = fn(&Value) -> bool;
+
 #[test]
 fn the_answer_is_what_was_asked_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -192,7 +195,6 @@ fn the_answer_is_what_was_asked_for() {
     succeeds(&["run", path.to_str().unwrap()]);
     let all = kept(&path, &[]);
     assert!(all.len() > 1_000);
-    type Test = fn(&Value) -> bool;
     let cases: &[(&str, Test)] = &[
         ("http.response.code ge 500", |event| {
             event["fields"]["http.response.code"].as_i64().unwrap_or(0) >= 500
