@@ -98,6 +98,8 @@ fn main() {
     let check = CheckSettings {
         judge: false,
         unavailable: Unavailable::Allow,
+        verifications: 1_000,
+        allow: Vec::new(),
         trusted_hops: 0,
         key: None,
     };

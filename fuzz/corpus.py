@@ -58,6 +58,9 @@ def main():
     for path in [*(FUZZ.parent / "tests/golden").glob("*/input*"), FUZZ.parent / "pipelines/quickstart/traffic.ndjson"]:
         for line in lines(path):
             keep("event", line)
+    for path in (FUZZ.parent / "tests/it/grammar").glob("*.cases"):
+        for line in path.read_text().splitlines():
+            keep("rule", line.split("|", 2)[-1].strip().replace("¦", ""))
     if not corpora.is_dir():
         return
     for path in (corpora / "access-logs").rglob("*"):

@@ -6,6 +6,7 @@
 
 mod health;
 pub mod names;
+mod protection;
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,17 +53,6 @@ struct OfStage {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WithResult {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByExporter {
-    exporter: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Delivery {
-    exporter: String,
     result: &'static str,
 }
 
@@ -175,10 +165,7 @@ pub struct Metrics {
     rebalances: Counter,
     gaps: Counter,
     http_batches: Family<WithStatus, Counter>,
-    exports: Family<Delivery, Counter>,
-    export_entries: Family<ByExporter, Gauge>,
-    export_left_out: Family<ByExporter, Gauge>,
-    checks: Family<WithResult, Counter>,
+    protection: protection::Protection,
 }
 
 impl fmt::Debug for Metrics {
@@ -332,30 +319,7 @@ impl Metrics {
             "Batches answered by the HTTP source",
             Family::default(),
         );
-        let exports = add(
-            r,
-            names::EXPORTS,
-            "Deliveries of the block list to gateways",
-            Family::default(),
-        );
-        let export_entries = add(
-            r,
-            names::EXPORT_ENTRIES,
-            "Entries in the last delivery",
-            Family::default(),
-        );
-        let export_left_out = add(
-            r,
-            names::EXPORT_LEFT_OUT,
-            "Entries that the format of the last delivery cannot express",
-            Family::default(),
-        );
-        let checks = add(
-            r,
-            names::CHECKS,
-            "Answers of the inline check",
-            Family::default(),
-        );
+        let protection = protection::Protection::register(r);
         let metrics = Self {
             registry: Arc::new(registry),
             lag,
@@ -384,10 +348,7 @@ impl Metrics {
             rebalances,
             gaps,
             http_batches,
-            exports,
-            export_entries,
-            export_left_out,
-            checks,
+            protection,
         };
         for kind in ["operations", "entities"] {
             drop(metrics.overflow.get_or_create(&OfKind { kind }));
@@ -534,28 +495,6 @@ impl Metrics {
     pub fn http_batch(&self, status: u16) {
         let answered = self.http_batches.get_or_create(&WithStatus { status });
         answered.inc();
-    }
-
-    /// Counts a delivery of the block list by a configured exporter.
-    pub fn exported(&self, exporter: &str, delivered: bool) {
-        let result = if delivered { "delivered" } else { "failed" };
-        let exporter = exporter.to_owned();
-        let delivery = Delivery { exporter, result };
-        self.exports.get_or_create(&delivery).inc();
-    }
-
-    /// Sets what the last delivery of an exporter held and left out.
-    pub fn exported_entries(&self, exporter: &str, entries: usize, left_out: usize) {
-        let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        let exporter = exporter.to_owned();
-        let of = ByExporter { exporter };
-        self.export_entries.get_or_create(&of).set(whole(entries));
-        self.export_left_out.get_or_create(&of).set(whole(left_out));
-    }
-
-    /// Counts an answer of the inline check; `result` is of a closed list.
-    pub fn checked(&self, result: &'static str) {
-        self.checks.get_or_create(&WithResult { result }).inc();
     }
 
     /// Everything as text of type [`CONTENT_TYPE`].

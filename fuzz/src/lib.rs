@@ -9,6 +9,7 @@ pub mod event;
 pub mod judging;
 pub mod openapi;
 pub mod path;
+pub mod rule;
 pub mod token;
 
 /// A target: its name and what it does with an input.
@@ -22,4 +23,5 @@ pub const TARGETS: &[Target] = &[
     ("openapi", openapi::run),
     ("certificate", certificate::run),
     ("crl", crl::run),
+    ("rule", rule::run),
 ];

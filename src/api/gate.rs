@@ -4,17 +4,23 @@
 //! Enters: an exchange without a response, as a gateway describes it. Leaves: an [`Answer`]. Everything is in memory:
 //! nothing here waits for I/O. Sessions, tokens and certificates are read from the request by the very code that judges
 //! logs, so both see the same entities. A host that no zone lists is nobody's to refuse and passes.
+//!
+//! The cheap comes first: addresses, networks, certificates and tokens are looked up without verifying anything. A
+//! signature is verified only for a session that is known by a claim, while the list has sessions, and for rules; and only
+//! so many tokens a second. A token whose key is not known yet causes a fetch that nobody waits for. Where the answer rests
+//! on a token that was not verified, for one reason or the other, it is the configured one.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::clock;
 use crate::config::{CheckSettings, Unavailable};
 use crate::enforce::{Asked, entry_id};
+use crate::enrich::token::{Budget, Meter, TokenVerdict};
 use crate::enrich::{Judge, Judged};
-use crate::model::Exchange;
+use crate::model::{Exchange, RuleAction, TokenOutcome};
 use crate::publish::feed::Feed;
 use crate::telemetry::Metrics;
 
@@ -69,18 +75,31 @@ struct Inner {
     judge: Judge,
     settings: CheckSettings,
     metrics: Metrics,
+    meter: Arc<Meter>,
+    /// Whether a rule of the zone can refuse a request, by the zone's index.
+    ruled: Vec<bool>,
+}
+
+/// Buffers of an answer, reused from request to request.
+#[derive(Default)]
+struct Scratch {
+    judged: Judged,
+    tokens: Vec<[u8; 16]>,
 }
 
 thread_local! {
-    /// Buffers of a verdict, reused from request to request.
-    static JUDGED: RefCell<Judged> = RefCell::default();
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 impl Gate {
     /// A gate before the list of `feed`, by the policy and the hash key of `judge`.
     #[must_use]
     pub fn new(feed: Feed, judge: Judge, settings: CheckSettings, metrics: Metrics) -> Self {
+        let zones = judge.policy().zones.iter();
+        let ruled = zones.map(|zone| settings.judge && zone.rules.blocks());
         Self(Arc::new(Inner {
+            ruled: ruled.collect(),
+            meter: Arc::new(Meter::new(settings.verifications)),
             feed,
             judge,
             settings,
@@ -119,60 +138,102 @@ impl Gate {
         self.0.settings.trusted_hops > 0
     }
 
-    /// What becomes of a request that is asked about now.
+    /// What becomes of a request that is asked about at its time, the present.
     #[must_use]
     pub fn ask(&self, exchange: &Exchange<'_>) -> Answer {
-        let answer = JUDGED.with(|judged| match judged.try_borrow_mut() {
-            Ok(mut judged) => self.decide(exchange, &mut judged),
-            Err(_) => self.decide(exchange, &mut Judged::default()),
+        let answer = SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+            Ok(mut scratch) => self.decide(exchange, &mut scratch),
+            Err(_) => self.decide(exchange, &mut Scratch::default()),
         });
         self.0.metrics.checked(answer.as_str());
         answer
     }
 
-    fn decide(&self, exchange: &Exchange<'_>, judged: &mut Judged) -> Answer {
-        let Inner {
-            feed,
-            judge,
-            settings,
-            ..
-        } = &*self.0;
-        if !judge.judge(exchange, judged) {
+    fn decide(&self, exchange: &Exchange<'_>, scratch: &mut Scratch) -> Answer {
+        let Inner { feed, judge, .. } = &*self.0;
+        let Scratch { judged, tokens } = scratch;
+        let address = exchange.client.ip.as_deref();
+        let address: Option<IpAddr> = address.and_then(|address| address.parse().ok());
+        if self.allows(address) || !judge.recognise(exchange, judged) {
             return Answer::Allowed;
         }
         let Some(zone) = judge.policy().zones.get(judged.zone) else {
             return Answer::Allowed;
         };
-        let address = exchange.client.ip.as_deref();
-        let tokens: Vec<[u8; 16]> = judged
-            .tokens
-            .iter()
-            .filter_map(|token| token.hash)
-            .collect();
+        let (view, now) = (feed.view(), exchange.at.millis());
+        tokens.clear();
+        tokens.extend(judged.tokens.iter().filter_map(|token| token.hash));
         let asked = Asked {
             zone: &zone.id,
-            address: address.and_then(|address| address.parse().ok()),
+            address,
             asn: exchange.client.asn,
-            sessions: judged.session.hash.as_slice(),
-            tokens: &tokens,
+            sessions: &[],
+            tokens,
             certificate: judged.fingerprint,
             user_agent: exchange.request.headers.first("user-agent"),
         };
-        let view = feed.view();
-        if let Some(entry) = view.refuses(&asked, clock::now_millis()) {
+        if let Some(entry) = view.refuses(&asked, now) {
             return Answer::Blocked(entry_id(entry));
         }
-        if !feed.loaded() && settings.unavailable == Unavailable::Refuse {
+        if !feed.loaded() && self.0.settings.unavailable == Unavailable::Refuse {
             return Answer::Unavailable;
         }
-        if settings.judge && refused_by_rule(judged) {
+        let ruled = self.0.ruled.get(judged.zone).copied().unwrap_or_default();
+        let by_session = view.refuses_sessions(&zone.id);
+        if !ruled && !by_session {
+            return Answer::Allowed;
+        }
+        judged.budget = Budget::metered(Arc::clone(&self.0.meter));
+        let known = if ruled {
+            judge.judge(exchange, judged);
+            !by_session || judge.knows_session(judged)
+        } else {
+            judge.recognise_session(exchange, judged)
+        };
+        self.0
+            .metrics
+            .check_signatures(judge.token_counts().signatures);
+        let asked = Asked {
+            zone: &zone.id,
+            sessions: judged.session.hash.as_slice(),
+            ..Asked::default()
+        };
+        if let Some(entry) = view.refuses(&asked, now) {
+            return Answer::Blocked(entry_id(entry));
+        }
+        if ruled && judged.blocking().next().is_some() {
             return Answer::Ruled;
         }
-        Answer::Allowed
+        if known && !(ruled && rests_on_unverified(judged)) {
+            return Answer::Allowed;
+        }
+        self.undecided(judged.budget.exceeded())
+    }
+
+    /// Whether the allow list names the address: then nothing refuses it.
+    fn allows(&self, address: Option<IpAddr>) -> bool {
+        let allow = &self.0.settings.allow;
+        address.is_some_and(|address| {
+            let address = address.to_canonical();
+            allow.iter().any(|network| network.contains(address))
+        })
+    }
+
+    /// The answer that is configured for what cannot be decided.
+    fn undecided(&self, exceeded: bool) -> Answer {
+        let reason = if exceeded { "verifications" } else { "keys" };
+        self.0.metrics.undecided(reason);
+        match self.0.settings.unavailable {
+            Unavailable::Refuse => Answer::Unavailable,
+            Unavailable::Allow => Answer::Allowed,
+        }
     }
 }
 
-/// Whether a rule with action `block` fires.
-fn refused_by_rule(judged: &Judged) -> bool {
-    judged.blocking().next().is_some()
+/// Whether a rule that could refuse the request is open while a token was not verified.
+fn rests_on_unverified(judged: &Judged) -> bool {
+    let verified = |token: &TokenVerdict| token.outcome != TokenOutcome::NotEvaluated;
+    let mut rules = judged.rules.iter();
+    !judged.tokens.iter().all(verified)
+        && rules.any(|rule| rule.action == RuleAction::Block && !rule.known)
 }

@@ -94,6 +94,7 @@ fn offers(settings: &Settings, feed: &Feed, telemetry: &Telemetry) -> anyhow::Re
             let mut check = check.clone();
             // Until the list is enforced nothing is refused, whichever way it would be.
             check.judge &= settings.block_list.enforce;
+            check.allow.clone_from(&settings.block_list.allow);
             Some(Gate::new(feed.clone(), judge, check, metrics))
         }
         None => None,

@@ -240,8 +240,12 @@ pub struct FeedKey {
 pub struct CheckSettings {
     /// Whether `block` rules refuse a request too, besides the list.
     pub judge: bool,
-    /// What is answered while the list has not been read.
+    /// What is answered while the list has not been read, and where the answer rests on a token that was not verified.
     pub unavailable: Unavailable,
+    /// Most tokens that are verified in a second.
+    pub verifications: u32,
+    /// Addresses that nothing refuses: `blocklist.allow`.
+    pub allow: Vec<Network>,
     /// How many proxies in front of Envoy are trusted to say who the client is in `x-forwarded-for`.
     pub trusted_hops: usize,
     /// What gateways show; only loopback addresses may do without.

@@ -15,20 +15,18 @@ mod series;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use arrow::array::RecordBatch;
 
 use self::series::Series;
-use crate::model::{BlockKey, BlockKind, MINUTE_MILLIS};
+use crate::model::{BlockKey, BlockKind, MINUTE_MILLIS, Samples};
 
 /// Signal of every request of a session, whatever came of it. It has no row in `entity_windows`; `session_windows` has.
 pub const REQUEST: &str = "request";
 /// How much longer than the widest window minutes are kept, so that late events still count: an hour.
 const KEPT_LONGER: i64 = 60 * MINUTE_MILLIS;
-/// Ids of exchanges that are remembered of each signal of an entity: as many as an entry keeps.
-const MAX_SAMPLES: usize = 10;
 /// Entities that are watched; beyond it the ones that were quiet longest are forgotten.
 pub const MAX_WATCHED: usize = 100_000;
 
@@ -88,10 +86,10 @@ pub struct Crossing {
     pub key: BlockKey,
     /// Signals that were not said before.
     pub signals: u64,
-    /// The newest minute of a window that fires, epoch milliseconds.
-    pub minute: i64,
-    /// Ids of some of the exchanges, the newest last, as far as they are known.
-    pub samples: Vec<String>,
+    /// The minutes in which they were, epoch milliseconds, with all signals that were counted there by now.
+    pub minutes: BTreeMap<i64, u64>,
+    /// Ids of some of the exchanges of these minutes.
+    pub samples: Samples,
 }
 
 /// An entity in words that the windows use.
@@ -107,12 +105,13 @@ pub struct Watch {
     touched: BTreeSet<Entity>,
     said: BTreeMap<BlockKey, Said>,
     looks: u64,
+    reads: u64,
     most: usize,
 }
 
 #[derive(Debug, Default)]
 struct Watched {
-    signals: BTreeMap<Box<str>, (Series, VecDeque<String>)>,
+    signals: BTreeMap<Box<str>, Series>,
     /// The look before which it was touched last.
     seen: u64,
 }
@@ -151,9 +150,21 @@ impl Watch {
             .any(|threshold| threshold.signal == REQUEST)
     }
 
-    /// Adds rows of `entity_windows` or `session_windows`. `merged` = they are all there is of their minutes and take the
-    /// place of what was known; else they are added to it.
-    pub fn add(&mut self, rows: &RecordBatch, merged: bool) {
+    /// Adds rows of `entity_windows` or `session_windows` to what is known.
+    pub fn add(&mut self, rows: &RecordBatch) {
+        self.count(rows, None);
+    }
+
+    /// Takes over merged rows of one of these tables: they are all there is of their minutes, and take the place of what was
+    /// known. They come in one call, because a session has a row for each operation, which are one count together.
+    pub fn add_merged(&mut self, rows: &[RecordBatch]) {
+        self.reads += 1;
+        for rows in rows {
+            self.count(rows, Some(self.reads));
+        }
+    }
+
+    fn count(&mut self, rows: &RecordBatch, read: Option<u64>) {
         let Some(columns) = columns::Columns::of(rows) else {
             return;
         };
@@ -169,30 +180,13 @@ impl Watch {
             let entity = (row.zone.into(), row.kind.into(), row.entity.into());
             let watched = self.entities.entry(entity.clone()).or_default();
             watched.seen = self.looks;
-            let (series, _) = match watched.signals.get_mut(row.signal) {
+            let series = match watched.signals.get_mut(row.signal) {
                 Some(known) => known,
                 None => watched.signals.entry(row.signal.into()).or_default(),
             };
-            series.add(row.minute, &row.sums, merged, self.kept);
+            series.add(row.minute, &row.sums, read, self.kept);
             self.touched.insert(entity);
         }
-    }
-
-    /// Remembers ids of exchanges in which an entity raised a signal, whose rows were added before. They are examples: a
-    /// restart forgets them.
-    pub fn remember(&mut self, key: (&str, &str, &str), signal: &str, ids: &[String]) {
-        let (zone, kind, entity) = key;
-        let entity = (zone.into(), kind.into(), entity.into());
-        let Some((_, samples)) = self
-            .entities
-            .get_mut(&entity)
-            .and_then(|watched| watched.signals.get_mut(signal))
-        else {
-            return;
-        };
-        samples.extend(ids.iter().cloned());
-        let over = samples.len().saturating_sub(MAX_SAMPLES);
-        samples.drain(..over);
     }
 
     /// What the rows added since the last look say that was not said before. The entities whose memory changed with it
@@ -217,30 +211,35 @@ impl Watch {
                 if threshold.kind != kind {
                     continue;
                 }
-                let Some((series, samples)) = watched.signals.get(threshold.signal.as_str()) else {
+                let Some(series) = watched.signals.get(threshold.signal.as_str()) else {
                     continue;
                 };
-                let Some((covered, minute)) = series.covered(threshold) else {
+                let covered = series.covered(threshold);
+                if covered.is_empty() {
                     continue;
-                };
+                }
                 let said = self.said.entry(key.clone()).or_default();
                 let said = said.entry(threshold.name.clone()).or_default();
                 // What is too old to be counted again need not be remembered.
                 said.retain(|at, _| *at >= series.oldest());
-                let mut signals = 0;
-                for (at, count) in covered {
+                let mut crossing = Crossing {
+                    threshold: index,
+                    key: key.clone(),
+                    signals: 0,
+                    minutes: BTreeMap::new(),
+                    samples: Samples::default(),
+                };
+                for (at, sums) in covered {
                     let known = said.entry(at).or_default();
-                    signals += count.saturating_sub(*known);
-                    *known = count.max(*known);
+                    if sums.requests > *known {
+                        crossing.signals += sums.requests - *known;
+                        crossing.minutes.insert(at, sums.requests);
+                        crossing.samples.join(&sums.samples);
+                        *known = sums.requests;
+                    }
                 }
-                if signals > 0 {
-                    crossings.push(Crossing {
-                        threshold: index,
-                        key: key.clone(),
-                        signals,
-                        minute,
-                        samples: samples.iter().cloned().collect(),
-                    });
+                if crossing.signals > 0 {
+                    crossings.push(crossing);
                 }
             }
             if crossings.len() > before {
@@ -255,13 +254,6 @@ impl Watch {
     #[must_use]
     pub fn said(&self, key: &BlockKey) -> Option<&Said> {
         self.said.get(key)
-    }
-
-    /// How many signals of an entity a threshold has told of.
-    #[must_use]
-    pub fn total(&self, key: &BlockKey, threshold: &str) -> u64 {
-        let said = self.said.get(key).and_then(|said| said.get(threshold));
-        said.map_or(0, |minutes| minutes.values().sum())
     }
 
     /// Everything that was said, by entity.

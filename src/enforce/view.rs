@@ -214,6 +214,13 @@ impl View {
             .or_else(|| index.agents.get(asked.user_agent?).filter(holds))
     }
 
+    /// Whether any session of a zone is refused: only then need a request's session be known.
+    #[must_use]
+    pub fn refuses_sessions(&self, zone: &str) -> bool {
+        let index = self.zones.get(zone);
+        index.is_some_and(|index| !index.sessions.is_empty())
+    }
+
     /// Every enforced entry of one entity, whatever its zone and time.
     #[must_use]
     pub fn listed(&self, kind: BlockKind, entity: &str) -> Vec<&Arc<BlockEntry>> {

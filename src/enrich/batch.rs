@@ -7,7 +7,6 @@ mod columns;
 pub mod hits;
 mod interner;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use arrow::array::RecordBatch;
@@ -23,7 +22,7 @@ use super::entity::{self, address, hexadecimal};
 use super::evidence::kept::{Keeping, Kept};
 use super::privacy::Hasher;
 use crate::model::{
-    BlockKind, Exchange, MtlsOutcome, OVERFLOW, RuleAction, RuleVerdict, SessionOutcome,
+    BlockKind, Exchange, MtlsOutcome, OVERFLOW, RuleAction, RuleVerdict, Samples, SessionOutcome,
     TokenOutcome, TokenReason,
 };
 use crate::policy::Zone;
@@ -34,9 +33,6 @@ const BATCH_ROWS: usize = 8_192;
 /// Register index bits of the distinct-count sketches: 2,048 registers, standard error 1.04/√2048 = 2.3 %
 /// (Flajolet et al., HyperLogLog, 2007).
 const SKETCH_BITS: u32 = 11;
-
-/// Most sessions of a flush whose newest exchange is remembered: as many as `session_windows` keeps.
-const MAX_SESSIONS: usize = 20_000;
 
 /// One table of a flush.
 #[derive(Debug)]
@@ -58,18 +54,13 @@ pub struct FlushBatches {
     pub overflowed: u64,
     /// Signals whose entity fell into `{overflow}`.
     pub entities_overflowed: u64,
-    /// What entities did, in the order in which it was first seen.
+    /// What rules that block found, in the order in which it was first seen.
     pub hits: Vec<Hit>,
-    /// The newest exchange of each session, by its id.
-    pub sessions: NewestIds,
     /// Exchanges that are kept as evidence; `None` when none are.
     pub events: Option<RecordBatch>,
     /// Exchanges that would have been kept too, were there no bound.
     pub events_overflowed: u64,
 }
-
-/// Session hash → id of an exchange.
-pub type NewestIds = HashMap<[u8; 16], String, foldhash::fast::RandomState>;
 
 /// Appends exchanges to the columns of the current flush.
 #[derive(Debug)]
@@ -82,7 +73,6 @@ pub struct FlushBuilder {
     violations: Violations,
     signals: Entities,
     hits: Hits,
-    sessions: NewestIds,
     kept: Option<Kept>,
     sketch_key: [u8; 16],
     appended: usize,
@@ -110,7 +100,6 @@ impl FlushBuilder {
             violations: Violations::default(),
             signals: Entities::default(),
             hits: Hits::default(),
-            sessions: NewestIds::default(),
             kept: None,
             sketch_key: hasher.hash("", "sketch", b""),
             appended: 0,
@@ -207,9 +196,6 @@ impl FlushBuilder {
             self.violations.append(minute, operation, class, violation);
         }
         self.append_signals(zone, (minute, operation, status), exchange, judged, client);
-        if let (Some(session), Some(id)) = (judged.session.hash, exchange.id.as_deref()) {
-            self.note_session(session, id);
-        }
         let session_seen = judged.session.hash.as_ref().map(|hash| self.observe(hash));
         let path_seen = self.observe(judged.path.as_bytes());
         self.exchanges.append(
@@ -269,6 +255,7 @@ impl FlushBuilder {
             ),
         ];
         let id = exchange.id.as_deref();
+        let sample = id.and_then(|id| Some((Samples::place(id)?, id)));
         for (kind, entity) in entities {
             let Some(entity) = entity else {
                 continue;
@@ -287,28 +274,20 @@ impl FlushBuilder {
                 self.detail_rows += 1;
                 let kind = kind.as_str();
                 self.signals.append(
-                    minute, operation, kind, admitted, signal.0, endpoint, address,
+                    (minute, operation),
+                    [kind, admitted, signal.0],
+                    endpoint,
+                    address,
+                    sample,
                 );
-                if admitted != OVERFLOW {
+                if signal.1 && admitted != OVERFLOW {
                     let entity = (BlockKind::parse(kind).unwrap_or(BlockKind::Ip), entity);
-                    self.hits.add(&zone.id, entity, signal, id);
+                    self.hits.add(&zone.id, entity, signal.0, id);
                 }
             }
         }
         for verdict in judged.blocking() {
             self.add_unwindowed(zone, exchange, judged, *verdict);
-        }
-    }
-
-    fn note_session(&mut self, session: [u8; 16], id: &str) {
-        if id.len() > hits::MAX_ID {
-            return;
-        }
-        if let Some(newest) = self.sessions.get_mut(&session) {
-            newest.clear();
-            newest.push_str(id);
-        } else if self.sessions.len() < MAX_SESSIONS {
-            self.sessions.insert(session, id.to_owned());
         }
     }
 
@@ -320,7 +299,7 @@ impl FlushBuilder {
         judged: &Judged,
         verdict: RuleVerdict,
     ) {
-        let signal = (zone.rules.id(verdict), true);
+        let signal = zone.rules.id(verdict);
         for kind in &zone.rules.lists(verdict).kinds {
             // The others were told with their windows.
             let entity = match kind {
@@ -360,7 +339,6 @@ impl FlushBuilder {
             overflowed,
             entities_overflowed,
             hits: self.hits.finish(),
-            sessions: std::mem::take(&mut self.sessions),
             tables: vec![
                 self.operations.finish()?,
                 self.exchanges.finish()?,

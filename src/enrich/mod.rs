@@ -10,12 +10,14 @@ pub mod evidence;
 mod fixtures;
 pub mod mtls;
 pub mod privacy;
+mod recognise;
 pub mod rulebook;
 pub mod rules;
 pub mod schema;
 pub mod session;
 pub mod token;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::decode::host_name;
@@ -180,17 +182,9 @@ impl Judge {
 
     /// Judges one exchange. `false` = it belongs to no zone, and `judged` means nothing.
     pub fn judge(&self, exchange: &Exchange<'_>, judged: &mut Judged) -> bool {
-        let host = host_name(&exchange.request.host);
-        let found = match &exchange.zone {
-            Some(id) => self.policy.zone_by_id(id),
-            None => self.policy.zone_by_host(&host),
-        };
-        let Some((index, zone)) = found.and_then(|i| Some((i, self.policy.zones.get(i)?))) else {
+        let Some((zone, host)) = self.enter(exchange, judged) else {
             return false;
         };
-        judged.zone = index;
-        judged.host.clear();
-        judged.host.push_str(&host);
         judged.method = Method::parse(&exchange.request.method);
         locate(zone, &exchange.request.path, judged);
 
@@ -225,6 +219,24 @@ impl Judge {
 }
 
 impl Judge {
+    /// Finds the zone of an exchange and its host in lower case without port; `None` = it belongs to none.
+    fn enter<'p, 'e>(
+        &'p self,
+        exchange: &'e Exchange<'_>,
+        judged: &mut Judged,
+    ) -> Option<(&'p Zone, Cow<'e, str>)> {
+        let host = host_name(&exchange.request.host);
+        let index = match &exchange.zone {
+            Some(id) => self.policy.zone_by_id(id),
+            None => self.policy.zone_by_host(&host),
+        }?;
+        let zone = self.policy.zones.get(index)?;
+        judged.zone = index;
+        judged.host.clear();
+        judged.host.push_str(&host);
+        Some((zone, host))
+    }
+
     /// Comes after the tokens and the certificate, which identifiers are read from.
     fn judge_session(&self, zone: &Zone, exchange: &Exchange<'_>, judged: &mut Judged) {
         let mut verdict = std::mem::take(&mut judged.session);

@@ -90,6 +90,22 @@ pub fn examine(
     }
 }
 
+/// Which client certificate an exchange shows, without asking what it is worth: no signature is verified.
+#[must_use]
+pub fn recognise(
+    zone: &Zone,
+    exchange: &Exchange<'_>,
+    host: &str,
+    cache: &CertificateCache,
+) -> Option<[u8; 32]> {
+    let authority = zone.mtls.for_host(host);
+    let source = Source::of(exchange, authority);
+    let shown = source.text.as_deref();
+    shown
+        .and_then(|text| cache.look(text, authority).fingerprint())
+        .or_else(|| source.fingerprint.as_deref().and_then(fingerprint))
+}
+
 fn verdict(
     outcome: MtlsOutcome,
     reason: Option<MtlsReason>,

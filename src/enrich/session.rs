@@ -99,6 +99,24 @@ pub(super) fn carried(zone: &Zone, exchange: &Exchange<'_>, judged: &Judged) -> 
     values
 }
 
+/// The carriers that could still make another identifier the first one, given what this verdict was found from: those in
+/// front of the first that is present, or all of them, the parts of composites one by one.
+pub fn before_first<'z>(
+    zone: &'z Zone,
+    host: &str,
+    verdict: &SessionVerdict,
+) -> impl Iterator<Item = &'z Carrier> {
+    let end = verdict.identifiers.first().copied().map(usize::from);
+    let identifiers = zone.sessions.identifiers.iter();
+    identifiers
+        .take(end.unwrap_or(usize::MAX))
+        .filter(move |identifier| identifier.counts_on(host))
+        .flat_map(|identifier| match &identifier.carrier {
+            Carrier::Composite(parts) => parts.as_slice(),
+            one => std::slice::from_ref(one),
+        })
+}
+
 /// What one identifier's carrier shows.
 enum Found<'a> {
     Value(Cow<'a, [u8]>),

@@ -27,9 +27,9 @@ use self::claims::Parsed;
 use super::privacy::Hasher;
 use crate::model::{Exchange, Request, TokenOutcome, TokenReason};
 use crate::policy::Zone;
-use crate::policy::tokens::KeySet;
+use crate::policy::tokens::{KeySet, TokenConfiguration};
 
-pub use budget::Budget;
+pub use budget::{Budget, Meter};
 pub use cache::{Counts, TokenCache};
 pub use claims::Claims;
 
@@ -56,20 +56,51 @@ pub fn judge(
 ) {
     out.clear();
     for configuration in &zone.tokens.configurations {
+        out.push(judge_by(
+            zone,
+            configuration,
+            exchange,
+            cache,
+            hasher,
+            budget,
+        ));
+    }
+}
+
+/// Judges one exchange by one token configuration of its zone.
+pub fn judge_by(
+    zone: &Zone,
+    configuration: &TokenConfiguration,
+    exchange: &Exchange<'_>,
+    cache: &TokenCache,
+    hasher: &Hasher,
+    budget: &mut Budget,
+) -> TokenVerdict {
+    match find(configuration, &exchange.request) {
+        Carried::Token(token) => {
+            let seen = (&*token, exchange.at);
+            cache.judge(&zone.id, configuration, seen, hasher, budget)
+        }
+        Carried::Nothing { captured } => nothing(captured),
+    }
+}
+
+/// Which tokens an exchange carries, without asking what they are worth: nothing is verified, and each is not evaluated.
+pub fn recognise(
+    zone: &Zone,
+    exchange: &Exchange<'_>,
+    hasher: &Hasher,
+    out: &mut Vec<TokenVerdict>,
+) {
+    out.clear();
+    for configuration in &zone.tokens.configurations {
         out.push(match find(configuration, &exchange.request) {
-            Carried::Token(token) => {
-                let seen = (&*token, exchange.at);
-                cache.judge(&zone.id, configuration, seen, hasher, budget)
-            }
-            Carried::Nothing { captured } => TokenVerdict {
-                outcome: if captured {
-                    TokenOutcome::Missing
-                } else {
-                    TokenOutcome::NotCaptured
-                },
-                hash: None,
+            Carried::Token(token) => TokenVerdict {
+                outcome: TokenOutcome::NotEvaluated,
+                hash: Some(hasher.hash(&zone.id, "token", token.as_bytes())),
                 claims: None,
             },
+            Carried::Nothing { captured } => nothing(captured),
         });
     }
 }
@@ -85,6 +116,18 @@ pub(super) fn carried<'a>(
         Carried::Token(token) => Some(token),
         Carried::Nothing { .. } => None,
     })
+}
+
+fn nothing(captured: bool) -> TokenVerdict {
+    TokenVerdict {
+        outcome: if captured {
+            TokenOutcome::Missing
+        } else {
+            TokenOutcome::NotCaptured
+        },
+        hash: None,
+        claims: None,
+    }
 }
 
 /// The best outcome over the configurations: valid, else not evaluated (it might be valid), else the first invalid one,

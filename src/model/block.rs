@@ -113,7 +113,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// `address/prefix`; an address alone is the network of that address only.
+    /// `address/prefix`; an address alone is the network of that address only. A network of IPv4-mapped addresses (RFC 4291
+    /// section 2.5.5.2) is the IPv4 network, as its addresses are: one written that way would get past an allow list.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
@@ -122,7 +123,7 @@ impl Network {
         };
         let address: IpAddr = address.parse().ok()?;
         let width = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
+        let prefix: u8 = match prefix {
             // A sign or a leading zero is no prefix length (RFC 4632 section 3.1).
             Some(digits) if digits.len() > 1 && !digits.starts_with(|c| matches!(c, '1'..='9')) => {
                 return None;
@@ -130,21 +131,14 @@ impl Network {
             Some(digits) => digits.parse().ok().filter(|prefix| *prefix <= width)?,
             None => width,
         };
-        let address = match address {
-            IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(
-                v4.to_bits()
-                    & u32::MAX
-                        .checked_shl(32 - u32::from(prefix))
-                        .unwrap_or_default(),
-            )),
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(
-                v6.to_bits()
-                    & u128::MAX
-                        .checked_shl(128 - u32::from(prefix))
-                        .unwrap_or_default(),
-            )),
+        let (address, prefix) = match (address.to_canonical(), prefix.checked_sub(96)) {
+            (v4 @ IpAddr::V4(_), Some(prefix)) if address.is_ipv6() => (v4, prefix),
+            _ => (address, prefix),
         };
-        Some(Self { address, prefix })
+        Some(Self {
+            address: first(address, prefix),
+            prefix,
+        })
     }
 
     /// Its first address.
@@ -163,8 +157,30 @@ impl Network {
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
         let prefix = self.prefix.min(other.prefix);
-        let cut = |network: Self| Self::parse(&format!("{}/{prefix}", network.address));
-        self.address.is_ipv4() == other.address.is_ipv4() && cut(self) == cut(other)
+        self.address.is_ipv4() == other.address.is_ipv4()
+            && first(self.address, prefix) == first(other.address, prefix)
+    }
+
+    /// Whether it holds an address; an IPv4-mapped one is the IPv4 address.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.address.is_ipv4() == address.is_ipv4() && first(address, self.prefix) == self.address
+    }
+}
+
+/// The first address of the network that this one lies in.
+fn first(address: IpAddr, prefix: u8) -> IpAddr {
+    let host = |width: u32| width.saturating_sub(u32::from(prefix));
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(host(32)).unwrap_or_default();
+            IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask))
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(host(128)).unwrap_or_default();
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
+        }
     }
 }
 
@@ -255,7 +271,7 @@ pub struct BlockEntry {
     pub rule: Option<String>,
     /// How often each signal was seen.
     pub evidence: BTreeMap<String, u64>,
-    /// Ids of some of the exchanges, the newest last.
+    /// Ids of some of the exchanges, sorted.
     pub samples: Vec<String>,
     /// When it was listed.
     pub created_at: i64,
@@ -320,6 +336,16 @@ mod tests {
             (Cidr, "203.0.113.77", Some("203.0.113.77/32")),
             (Cidr, "2001:db8:ffff::/33", Some("2001:db8:8000::/33")),
             (Cidr, "1.2.3.4/0", Some("0.0.0.0/0")),
+            // Mapped addresses are IPv4's, however they are written.
+            (Cidr, "::ffff:203.0.113.77/120", Some("203.0.113.0/24")),
+            (Cidr, "::ffff:203.0.113.77", Some("203.0.113.77/32")),
+            (Cidr, "::ffff:0:0/96", Some("0.0.0.0/0")),
+            (Cidr, "::ffff:0:0/95", Some("::fffe:0:0/95")),
+            (Cidr, "::/0", Some("::/0")),
+            (Ip, "::ffff:203.0.113.7%eth0", None),
+            (Ip, "203.0.113.7\n", None),
+            (Ip, "203.0.113.07", None),
+            (Cidr, "203.0.113.0/24;", None),
             (Cidr, "1.2.3.4/33", None),
             (Cidr, "1.2.3.4/+8", None),
             (Cidr, "1.2.3.4/08", None),
@@ -333,6 +359,8 @@ mod tests {
             (UserAgent, "curl/8.5.0", Some("curl/8.5.0")),
             (UserAgent, " ", None),
             (UserAgent, "a\nb", None),
+            (UserAgent, "a\0b", None),
+            (UserAgent, "a\u{85}b", None),
         ] {
             let canonical = kind.canonical(entity).ok();
             assert_eq!(canonical.as_deref(), expected, "{kind:?} {entity}");
@@ -348,8 +376,13 @@ mod tests {
             ("0.0.0.0/0", "198.51.100.1", true),
             ("::/0", "198.51.100.1", false),
             ("2001:db8::/32", "2001:db8:1::1", true),
+            ("192.0.2.0/24", "::ffff:192.0.2.0/127", true),
+            ("192.0.2.0/24", "::ffff:192.0.3.0/127", false),
         ] {
             let (one, two) = (Network::parse(one).unwrap(), Network::parse(two).unwrap());
+            if two.prefix() >= 32 {
+                assert_eq!(one.contains(two.address()), expected, "{one} {two}");
+            }
             assert_eq!(one.overlaps(two), expected, "{one} {two}");
             assert_eq!(two.overlaps(one), expected, "{two} {one}");
         }

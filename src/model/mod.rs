@@ -6,6 +6,7 @@ mod block;
 mod exchange;
 mod operation;
 mod place;
+mod samples;
 mod time;
 mod verdict;
 
@@ -15,6 +16,7 @@ pub use exchange::{
 };
 pub use operation::{Method, OVERFLOW, OperationId, OperationKey, OperationSource};
 pub use place::{Position, Problem, Problems, Reject};
+pub use samples::Samples;
 pub use time::{EventTime, MINUTE_MILLIS};
 pub use verdict::{
     Direction, Location, MtlsOutcome, MtlsReason, MtlsVerdict, RuleAction, RuleKind, RuleVerdict,

@@ -15,7 +15,6 @@ use super::run::Fault;
 use crate::clock::{self, Stopwatch};
 use crate::config::{DetectSettings, Settings};
 use crate::detect::{self, Change, Evaluator};
-use crate::enrich::batch::NewestIds;
 use crate::enrich::batch::hits::Hit;
 use crate::model::EventTime;
 use crate::policy::Policy;
@@ -139,11 +138,10 @@ impl Committer {
                 .filter_map(|name| window::table(name))
             {
                 let minutes = Some(Resolution::Minute);
-                for rows in store.reader().read(table, range, minutes).await? {
-                    listing.add(&rows, true);
-                }
+                let rows = store.reader().read(table, range, minutes).await?;
+                listing.add_merged(&rows);
             }
-            listing.look(&[], &NewestIds::default(), clock::now_millis());
+            listing.look(clock::now_millis());
         }
         let state = match store.detections()? {
             Some(bytes) => detections::decode(&bytes).map_err(Fault::Detections)?,
@@ -232,7 +230,6 @@ impl Committer {
             (fingerprint.sha256.clone(), checkpoint)
         });
         let hits = std::mem::take(&mut flush.batches.hits);
-        let sessions = std::mem::take(&mut flush.batches.sessions);
         let events = flush.batches.events.take();
         let watch = Stopwatch::start();
         let sums = window::sum(flush.batches)
@@ -273,7 +270,7 @@ impl Committer {
                 .extend(event.to_line().into_bytes());
             self.published(event.topic);
         }
-        self.list((identity, flush.end), &sums, (&hits, &sessions))?;
+        self.list((identity, flush.end), &sums, &hits)?;
         let stored = Stored {
             sums: &sums,
             events: events.as_ref(),
@@ -293,7 +290,7 @@ impl Committer {
         &mut self,
         (identity, end): (&Identity, u64),
         sums: &[RecordBatch],
-        (hits, sessions): (&[Hit], &NewestIds),
+        hits: &[Hit],
     ) -> Result<(), Fault> {
         let now = clock::now_millis();
         self.listing.tend(&self.folder, now)?;
@@ -307,10 +304,10 @@ impl Committer {
         for name in self.listing.tables() {
             let table = window::TABLES.iter().position(|table| table.name == *name);
             if let Some(rows) = table.and_then(|at| sums.get(at)) {
-                self.listing.add(rows, false);
+                self.listing.add(rows);
             }
         }
-        self.listing.look(hits, sessions, now);
+        self.listing.look(now);
         Ok(())
     }
 
@@ -401,7 +398,11 @@ impl Committer {
             stored_at: clock::now_millis(),
         })?;
         self.metrics.took(Stage::Commit, watch.elapsed());
-        let listed = self.listing.committed(&self.feed).changes;
+        let published = self.listing.committed(&self.feed);
+        for (result, count) in published.decided {
+            self.metrics.block_list_decided(result, count);
+        }
+        let listed = published.changes;
         if listed > 0 {
             *self.published.entry(BLOCK_LIST).or_default() += listed;
             self.metrics.published(BLOCK_LIST, listed);

@@ -12,19 +12,24 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::evaluator::Plan;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::config::Settings;
 use crate::detect::blocklist::Edit;
 use crate::model::{BlockEntry, BlockKey};
 use crate::publish::feed::Feed;
 use crate::publish::kafka::{Log, PublishError, Read, Record};
 use crate::publish::{BLOCK_LIST, blocklist, exporters};
-use crate::telemetry::{Part, Telemetry};
+use crate::telemetry::{Metrics, Part, Telemetry};
 
 /// How long one look for a record takes, and so a stop at most.
 const LOOK: Duration = Duration::from_millis(200);
 /// Silence while the list is read for the first time, after which it is read anew.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often entries are counted at most.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// Silence after which the cluster is asked whether it is still there, and how long it may take to answer.
+const CONFIRM_EVERY: Duration = Duration::from_secs(5);
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(2);
 /// Pauses between tries to read the topic, the first and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -41,6 +46,7 @@ impl Feeding {
     pub fn start(settings: &Settings, feed: &Feed, telemetry: &Telemetry) -> Self {
         let mut tasks = JoinSet::new();
         let stop = Arc::new(AtomicBool::new(false));
+        tasks.spawn(count(feed.clone(), telemetry.metrics.clone()));
         let wanted =
             settings.feeds.is_some() || settings.check.is_some() || !settings.exporters.is_empty();
         if !wanted {
@@ -79,6 +85,23 @@ impl Feeding {
     }
 }
 
+/// Keeps the number of entries in the metrics, for as long as it is polled.
+async fn count(feed: Feed, metrics: Metrics) {
+    feed.wait_loaded().await;
+    let mut told = feed.subscribe();
+    loop {
+        told.mark_unchanged();
+        for (kind, [enforced, simulated]) in feed.counts(clock::now_millis()) {
+            metrics.block_list(kind.as_str(), enforced, simulated);
+        }
+        // A list that changes all the time is counted now and then.
+        tokio::time::sleep(COUNT_EVERY).await;
+        if told.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Fills the feed from the topic of the list until the stop. Blocks; an outage is waited for.
 pub fn follow(plan: Plan, feed: Feed, telemetry: Telemetry, stop: Arc<AtomicBool>) {
     let reader = Reader {
@@ -88,6 +111,54 @@ pub fn follow(plan: Plan, feed: Feed, telemetry: Telemetry, stop: Arc<AtomicBool
         stop,
     };
     reader.follow();
+}
+
+/// Since when nobody has confirmed that the list is the newest one.
+struct Freshness<'m> {
+    metrics: &'m Metrics,
+    confirmed: Stopwatch,
+    asked: Stopwatch,
+    warned: bool,
+}
+
+impl<'m> Freshness<'m> {
+    fn new(metrics: &'m Metrics) -> Self {
+        Self {
+            metrics,
+            confirmed: Stopwatch::start(),
+            asked: Stopwatch::start(),
+            warned: false,
+        }
+    }
+
+    fn confirmed(&mut self) {
+        if std::mem::take(&mut self.warned) {
+            tracing::info!("the block list is the newest one again");
+        }
+        self.confirmed = Stopwatch::start();
+        self.asked = Stopwatch::start();
+    }
+
+    /// Whether it is time to ask; then somebody does.
+    fn is_due(&mut self) -> bool {
+        let due = self.asked.elapsed() >= CONFIRM_EVERY;
+        if due {
+            self.asked = Stopwatch::start();
+        }
+        due
+    }
+
+    fn tell(&mut self) {
+        let since = self.confirmed.elapsed();
+        // Younger than the next question is as good as new.
+        let stale = since.saturating_sub(CONFIRM_EVERY + CONFIRMED_WITHIN);
+        self.metrics.block_list_stale(stale.as_secs());
+        if since > PATIENCE && !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!(
+                "the block list has not been confirmed for {since:.0?}; what is listed goes on to be refused"
+            );
+        }
+    }
 }
 
 struct Reader {
@@ -137,10 +208,12 @@ impl Reader {
         let mut held: BTreeMap<BlockKey, BlockEntry> = BTreeMap::new();
         let mut whole = false;
         let mut silent = Duration::ZERO;
+        let mut fresh = Freshness::new(&self.telemetry.metrics);
         while !self.stopped() {
             match log.next(LOOK).map_err(told)? {
                 Read::Record(record) => {
                     silent = Duration::ZERO;
+                    fresh.confirmed();
                     match self.edit(record) {
                         Some(edit) if whole => self.feed.apply(&[edit]),
                         Some(Edit::Listed(entry)) => {
@@ -168,7 +241,16 @@ impl Reader {
                         return Err(format!("nothing came for {PATIENCE:?}"));
                     }
                 }
-                Read::End | Read::Silence => {}
+                Read::End => fresh.confirmed(),
+                // What is new comes by itself as long as there is a way.
+                Read::Silence => {
+                    if fresh.is_due() && log.answers(CONFIRMED_WITHIN) {
+                        fresh.confirmed();
+                    }
+                }
+            }
+            if whole {
+                fresh.tell();
             }
         }
         Ok(())

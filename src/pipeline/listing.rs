@@ -7,6 +7,7 @@
 //! One process at a time has the store. Usually that is `gatewatch run`, through its [`Committer`](super::Committer). While
 //! nobody runs the pipeline it is whoever wants something of the list, through a [`Desk`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
@@ -16,11 +17,9 @@ use super::proposing;
 use super::run::Fault;
 use crate::clock;
 use crate::config::{PublishSettings, Settings};
-use crate::detect::blocklist::{BlockList, Edit, Rules};
+use crate::detect::blocklist::{BlockList, ENDED, Edit, Rules};
 use crate::detect::thresholds::{Said, Watch};
-use crate::enrich::batch::NewestIds;
-use crate::enrich::batch::hits::Hit;
-use crate::model::{BlockEntry, BlockKey, Proposal};
+use crate::model::{BlockEntry, Proposal};
 use crate::publish::blocklist::lines::{self, Held, Why};
 use crate::publish::blocklist::{self as wire, Cause, Entry};
 use crate::publish::feed::Feed;
@@ -65,15 +64,18 @@ struct Pending {
     outcomes: Vec<u8>,
     journal: lines::Journal,
     edits: Vec<Edit>,
+    decided: BTreeMap<&'static str, u64>,
     /// Whether something else is to be remembered: how far the inbox was taken, what thresholds have said.
     moved: bool,
 }
 
 /// What a commit published.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Published {
     /// Changes of the list.
     pub(super) changes: u64,
+    /// What became of proposals, and how many entries ended.
+    pub(super) decided: BTreeMap<&'static str, u64>,
 }
 
 impl Listing {
@@ -139,27 +141,19 @@ impl Listing {
         }
     }
 
-    /// Adds rows of one of these tables: of a flush, or, `merged`, as the store has them.
-    pub(super) fn add(&mut self, rows: &RecordBatch, merged: bool) {
-        self.watch.add(rows, merged);
+    /// Adds rows of one of these tables, of a flush.
+    pub(super) fn add(&mut self, rows: &RecordBatch) {
+        self.watch.add(rows);
     }
 
-    /// Lists what crossed a threshold with the rows added since the last look; `hits` and `sessions` have samples.
-    pub(super) fn look(&mut self, hits: &[Hit], sessions: &NewestIds, now: i64) {
-        for hit in hits {
-            let key = (hit.zone.as_str(), hit.kind.as_str(), hit.entity.as_str());
-            self.watch.remember(key, &hit.signal, &hit.samples);
-        }
-        let (mut crossings, changed) = self.watch.look();
-        for crossing in &mut crossings {
-            // Of what every request counts for, the newest one is known.
-            let mut session = [0; 16];
-            if crossing.samples.is_empty()
-                && hex::decode_to_slice(crossing.key.entity(), &mut session).is_ok()
-            {
-                crossing.samples.extend(sessions.get(&session).cloned());
-            }
-        }
+    /// Takes over rows of one of these tables as the store has them.
+    pub(super) fn add_merged(&mut self, rows: &[RecordBatch]) {
+        self.watch.add_merged(rows);
+    }
+
+    /// Lists what crossed a threshold with the rows added since the last look.
+    pub(super) fn look(&mut self, now: i64) {
+        let (crossings, changed) = self.watch.look();
         for key in &changed {
             let nothing = Said::new();
             let said = self.watch.said(key).unwrap_or(&nothing);
@@ -167,8 +161,7 @@ impl Listing {
             self.pending.moved = true;
         }
         let found = (self.watch.thresholds(), crossings.as_slice());
-        let total = |key: &BlockKey, name: &str| self.watch.total(key, name);
-        let proposals = proposing::by_thresholds(&self.pipeline, found, total, now);
+        let proposals = proposing::by_thresholds(&self.pipeline, found, now);
         for proposal in &proposals {
             self.apply(proposal, now);
         }
@@ -178,6 +171,8 @@ impl Listing {
     pub(super) fn apply(&mut self, proposal: &Proposal, now: i64) {
         self.sequence += 1;
         let decision = self.list.apply(proposal, self.sequence, now);
+        let outcome = decision.outcome.as_str();
+        *self.pending.decided.entry(outcome).or_default() += 1;
         if let Some(edit) = decision.edit.clone() {
             self.note(edit, Why::Proposed(proposal, decision.outcome), now);
         }
@@ -197,6 +192,7 @@ impl Listing {
     fn caused(&mut self, cause: Cause, edits: Vec<Edit>, now: i64) {
         for edit in edits {
             self.sequence += 1;
+            *self.pending.decided.entry(ENDED).or_default() += 1;
             self.note(edit, Why::Caused(cause), now);
         }
     }
@@ -249,6 +245,7 @@ impl Listing {
         feed.apply(&pending.edits);
         Published {
             changes: pending.edits.len() as u64,
+            decided: pending.decided,
         }
     }
 }

@@ -29,35 +29,34 @@ pub(super) fn by_rules(
             wish: Wish::Block {
                 rule: Some(hit.signal.clone()),
                 evidence: BTreeMap::from([(hit.signal.clone(), hit.count)]),
-                samples: hit.samples.clone(),
+                samples: hit.samples.ids(),
                 expires_at: now.saturating_add(lists.duration),
             },
             key,
         })
     };
-    let blocking = hits.iter().filter(|hit| hit.blocks);
-    blocking.filter_map(proposal).collect()
+    hits.iter().filter_map(proposal).collect()
 }
 
-/// The proposals of thresholds that were crossed. `total` gives how many signals a threshold has told of an entity in all,
-/// which makes a crossing the same one wherever it is found.
+/// The proposals of thresholds that were crossed. The minutes that it tells of make a crossing the same one wherever it is
+/// found, and another one than every other.
 pub(super) fn by_thresholds(
     pipeline: &str,
     (thresholds, crossings): (&[Threshold], &[Crossing]),
-    total: impl Fn(&BlockKey, &str) -> u64,
     now: i64,
 ) -> Vec<Proposal> {
     let proposal = |crossing: &Crossing| {
         let threshold = thresholds.get(crossing.threshold)?;
         let key = &crossing.key;
-        let total = total(key, &threshold.name).to_string();
+        let minutes = crossing.minutes.iter();
+        let minutes: Vec<String> = minutes.map(|(at, count)| format!("{at}:{count}")).collect();
         Some(Proposal {
             id: proposal_id(&[
                 pipeline,
                 "threshold",
                 &threshold.name,
                 &key.to_string(),
-                &total,
+                &minutes.join(","),
             ]),
             answer: false,
             key: key.clone(),
@@ -65,7 +64,7 @@ pub(super) fn by_thresholds(
             wish: Wish::Block {
                 rule: Some(threshold.name.clone()),
                 evidence: BTreeMap::from([(threshold.signal.clone(), crossing.signals)]),
-                samples: crossing.samples.clone(),
+                samples: crossing.samples.ids(),
                 expires_at: now.saturating_add(threshold.duration),
             },
         })

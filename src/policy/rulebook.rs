@@ -156,6 +156,15 @@ impl SchemaActions {
                     .all(|(.., own)| *own == SchemaAction::None))
     }
 
+    /// Whether a violation of any operation blocks.
+    fn blocks(&self) -> bool {
+        let own = self.operations.iter().map(|(.., own)| *own);
+        !self.suspended
+            && own
+                .chain([self.default])
+                .any(|action| action == SchemaAction::Block)
+    }
+
     fn compile(zone: &ZoneObject) -> Self {
         let SchemaActionObject {
             default,
@@ -243,6 +252,13 @@ impl RuleBook {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.schema.is_empty()
+    }
+
+    /// Whether anything may refuse a request.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|rule| rule.enabled && rule.action == RuleAction::Block) || self.schema.blocks()
     }
 
     /// The title of what gave a verdict.

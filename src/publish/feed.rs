@@ -4,6 +4,7 @@
 //! changes since a number, and a signal that there are new ones. Entries end by wall time here ([`Feed::keep`]), also
 //! while nobody is there to publish their end.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock;
 use crate::detect::blocklist::Edit;
-use crate::enforce::{Change, Journal, View};
-use crate::model::BlockEntry;
+use crate::enforce::{Change, Journal, Selection, View};
+use crate::model::{BlockEntry, BlockKind};
 
 /// Longest sleep until the next end is looked at again: a wall clock may be set.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
@@ -86,6 +87,21 @@ impl Feed {
     pub fn view(&self) -> Arc<View> {
         let view = self.0.view.read();
         Arc::clone(&view.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many entries of each kind hold at `now`, epoch milliseconds: enforced and simulated ones.
+    #[must_use]
+    pub fn counts(&self, now: i64) -> BTreeMap<BlockKind, [usize; 2]> {
+        let mut counts: BTreeMap<_, _> = BlockKind::ALL.map(|kind| (kind, [0, 0])).into();
+        let all = Selection {
+            zones: Vec::new(),
+            simulated: true,
+        };
+        for entry in self.view().select(&all, now) {
+            let [enforced, simulated] = counts.entry(entry.key.kind()).or_default();
+            *(if entry.simulated { simulated } else { enforced }) += 1;
+        }
+        counts
     }
 
     /// The changes after the state with this number and the list after them; `None` = the whole list is needed.

@@ -161,13 +161,7 @@ impl KeyFeed for Feed {
 
     fn missing(&self, id: &str) -> Option<Arc<KeySet>> {
         let mut state = self.state();
-        // A fetch that is on its way is as good as one that this token causes.
-        let waits = state.fetching || state.asked || state.schedule.asks(id, self.since.elapsed());
-        if waits && !state.stopped {
-            if !state.fetching {
-                state.asked = true;
-                self.changed.notify_all();
-            }
+        if self.asks(&mut state, id) {
             let round = state.rounds;
             let longest = self.settings.timeout + MARGIN;
             let same = |state: &mut State| state.rounds == round && !state.stopped;
@@ -177,9 +171,25 @@ impl KeyFeed for Feed {
         }
         self.current()
     }
+
+    fn wanted(&self, id: &str) -> bool {
+        self.asks(&mut self.state(), id)
+    }
 }
 
 impl Feed {
+    /// Whether a newer set is on its way, after asking for it where an unknown key may. A fetch that has begun is as good
+    /// as one that this key causes.
+    fn asks(&self, state: &mut State, id: &str) -> bool {
+        let asks = state.fetching || state.asked || state.schedule.asks(id, self.since.elapsed());
+        let comes = asks && !state.stopped;
+        if comes && !state.fetching {
+            state.asked = true;
+            self.changed.notify_all();
+        }
+        comes
+    }
+
     fn open(settings: JwksUrl, metrics: Metrics, disk: Disk) -> Arc<Self> {
         let path = settings.cache.as_ref();
         let path = path.map(|folder| kept::file(folder, &settings.url));

@@ -56,6 +56,16 @@ pub const EXPORTS: &str = "gatewatch_exports";
 pub const EXPORT_ENTRIES: &str = "gatewatch_export_entries";
 /// Entries that its format cannot express.
 pub const EXPORT_LEFT_OUT: &str = "gatewatch_export_left_out_entries";
+/// Entries of the block list that this process knows.
+pub const BLOCK_LIST_ENTRIES: &str = "gatewatch_blocklist_entries";
+/// What became of proposals for the block list, and ends.
+pub const BLOCK_LIST_DECISIONS: &str = "gatewatch_blocklist_decisions";
+/// How old the block list of a process may be.
+pub const BLOCK_LIST_STALE: &str = "gatewatch_blocklist_stale_seconds";
+/// Requests that the inline check could not decide.
+pub const CHECKS_UNDECIDED: &str = "gatewatch_checks_undecided";
+/// Signatures of tokens that the inline check had verified.
+pub const CHECK_SIGNATURES: &str = "gatewatch_check_token_signature_checks";
 /// Answers of the inline check.
 pub const CHECKS: &str = "gatewatch_checks";
 /// Batches answered by the HTTP source.

@@ -16,6 +16,7 @@ use datafusion::catalog::MemTable;
 use datafusion::error::Result;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+pub use sketch::{samples_type, sketch_type};
 pub use tables::{Merge, Resolution, TABLES, Table, table};
 
 use crate::enrich::batch::FlushBatches;
@@ -35,6 +36,8 @@ pub fn context() -> SessionContext {
     let context = SessionContext::new_with_config(config);
     context.register_udaf(sketch::registers());
     context.register_udaf(sketch::merge_registers());
+    context.register_udaf(sketch::samples());
+    context.register_udaf(sketch::merge_samples());
     context
 }
 

@@ -2,6 +2,10 @@
 //!
 //! Recipe for a new table: `sql/windows/<name>.sql`, a line in [`TABLES`], and its place in the stores.
 
+use arrow::datatypes::DataType;
+
+use super::sketch::{samples_type, sketch_type};
+
 /// How the values of a measure merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
@@ -9,6 +13,23 @@ pub enum Merge {
     Sum,
     /// Register by register, by maximum.
     Sketch,
+    /// Ids of exchanges, the greatest of each place.
+    Samples,
+    /// The id of one exchange, the greatest; empty = none is known.
+    Sample,
+}
+
+impl Merge {
+    /// Type of the columns that are no sums, as the windows have them.
+    #[must_use]
+    pub fn kind(self) -> Option<DataType> {
+        match self {
+            Self::Sum => None,
+            Self::Sketch => Some(sketch_type()),
+            Self::Samples => Some(samples_type()),
+            Self::Sample => Some(DataType::Utf8View),
+        }
+    }
 }
 
 /// Width of the time buckets that rows are read or kept in.
@@ -168,6 +189,7 @@ pub const TABLES: &[Table] = &[
             ("requests", Merge::Sum),
             ("endpoints", Merge::Sketch),
             ("addresses", Merge::Sketch),
+            ("samples", Merge::Samples),
         ],
     },
     Table {
@@ -184,6 +206,7 @@ pub const TABLES: &[Table] = &[
             ("requests", Merge::Sum),
             ("addresses", Merge::Sketch),
             ("paths", Merge::Sketch),
+            ("sample", Merge::Sample),
         ],
     },
 ];
@@ -206,6 +229,8 @@ impl Table {
             .map(|(name, merge)| match merge {
                 Merge::Sum => format!("sum({name}) AS {name}"),
                 Merge::Sketch => format!("merge_registers({name}) AS {name}"),
+                Merge::Samples => format!("merge_samples({name}) AS {name}"),
+                Merge::Sample => format!("max({name}) AS {name}"),
             })
             .collect();
         let measures = measures.join(", ");

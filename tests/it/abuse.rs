@@ -12,7 +12,7 @@ use crate::block_list::shown;
 use crate::command::{command, output, succeeds};
 
 /// A symmetric key, so that a test can sign: JWK set, and a token signed with it or with another.
-fn keys() -> Value {
+pub fn keys() -> Value {
     json!({"keys": [{"kty": "oct", "kid": "k1", "alg": "HS256", "k": base64(&[5; 64])}]})
 }
 
@@ -21,7 +21,7 @@ fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn token(claims: &Value, secret: &[u8]) -> String {
+pub fn token(claims: &Value, secret: &[u8]) -> String {
     use aws_lc_rs::hmac;
     let header = base64(br#"{"alg":"HS256","kid":"k1"}"#);
     let message = format!("{header}.{}", base64(claims.to_string().as_bytes()));
@@ -332,14 +332,13 @@ fn the_same_events_give_the_same_list_whatever_happens_meanwhile() {
     let text = fs::read_to_string(&pieces).unwrap();
     fs::write(&pieces, text.replacen("follow = true\n", "", 1)).unwrap();
     succeeds(&["run", &pieces]);
-    // Samples of thresholds are examples out of the memory of a process.
+    // Of a session's requests the windows keep one id, so what was looked at in between leaves its mark.
     let without_samples = |entries: Vec<Value>| -> Vec<Value> {
         let mut entries = entries;
         for entry in &mut entries {
-            let by_rule = entry["rule"] == "valid token";
-            let samples = entry["samples"].as_array_mut().unwrap();
+            let samples = entry["samples"].as_array().unwrap();
             assert!(!samples.is_empty(), "{entry}");
-            if !by_rule {
+            if entry["kind"] == "session" {
                 entry["samples"] = Value::Null;
             }
         }

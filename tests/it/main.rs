@@ -26,6 +26,7 @@ mod fuzz_findings;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz_targets;
 mod grammar;
+mod hostile_files;
 mod house;
 mod http_source;
 mod jwks;

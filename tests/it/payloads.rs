@@ -75,7 +75,7 @@ fn schema(name: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-fn validators() -> BTreeMap<&'static str, Validator> {
+pub fn validators() -> BTreeMap<&'static str, Validator> {
     let mut builder = Registry::new()
         .draft(Draft::Draft202012)
         .retrieve_known_draft_meta_schemas(false);

@@ -207,6 +207,7 @@ class Faults:
     def __init__(self):
         self.lock = threading.Lock()
         self.active = []
+        self.stalled = []
         self.hits = dict.fromkeys(sorted(self.KINDS), 0)
 
     def add(self, wish):
@@ -217,6 +218,7 @@ class Faults:
             raise ValueError(f"unknown members: {', '.join(sorted(unknown))}")
         fault = dict(wish)
         fault["random"] = random.Random(wish.get("seed"))
+        fault["mended"] = threading.Event()
         if fault["kind"] == "down" and "seconds" in fault:
             fault["until"] = time.monotonic() + float(fault["seconds"])
         with self.lock:
@@ -224,7 +226,16 @@ class Faults:
 
     def clear(self, match=None):
         with self.lock:
-            self.active = [f for f in self.active if match is not None and f.get("match") != match]
+            mended = lambda fault: match is None or fault.get("match") == match
+            self.active = [f for f in self.active if not mended(f)]
+            for fault in self.stalled:
+                if mended(fault):
+                    fault["mended"].set()
+            self.stalled = [f for f in self.stalled if not mended(f)]
+
+    def wait(self, fault):
+        """Holds a request up, until the fault is over or is taken back."""
+        fault["mended"].wait(float(fault.get("seconds", 60)))
 
     def pick(self, sql, kinds):
         with self.lock:
@@ -238,12 +249,14 @@ class Faults:
                 if "times" in fault:
                     fault["times"] -= 1
                 self.hits[fault["kind"]] += 1
+                if fault["kind"] == "stall" and fault not in self.stalled:
+                    self.stalled.append(fault)
                 return fault
         return None
 
     def shown(self):
         with self.lock:
-            active = [{k: v for k, v in f.items() if k not in ("random", "until")} for f in self.active]
+            active = [{k: v for k, v in f.items() if k not in ("random", "until", "mended")} for f in self.active]
             return {"active": [f for f in active if f.get("times", 1) > 0], "hits": dict(self.hits)}
 
 
@@ -346,7 +359,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             code, name = fault.get("code", 241), fault.get("name", "MEMORY_LIMIT_EXCEEDED")
             raise refusal(code, name, fault.get("message", "Broken on purpose before it ran"), fault.get("status", 500))
         if kind == "stall":
-            time.sleep(float(fault.get("seconds", 60)))
+            faults.wait(fault)
         if kind == "crash":
             delay = float(fault.get("seconds", 0.01)) * fault["random"].random()
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()

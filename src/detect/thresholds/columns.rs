@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, TimestampMillisecondType, UInt8Type, UInt16Type
 
 use super::REQUEST;
 use super::series::{Sketch, Sums};
+use crate::model::Samples;
 
 /// The columns of a batch.
 pub(super) struct Columns {
@@ -17,6 +18,9 @@ pub(super) struct Columns {
     requests: UInt64Array,
     endpoints: Option<MapArray>,
     addresses: Option<MapArray>,
+    /// Ids of exchanges: several in a map, or one.
+    samples: Option<MapArray>,
+    sample: Option<StringArray>,
 }
 
 /// One row.
@@ -49,6 +53,8 @@ impl Columns {
             requests: requests.as_primitive_opt::<UInt64Type>()?.clone(),
             endpoints: map("endpoints"),
             addresses: map("addresses"),
+            samples: map("samples"),
+            sample: text("sample"),
         })
     }
 
@@ -70,8 +76,24 @@ impl Columns {
                 requests: self.requests.value(row),
                 endpoints: sketch(self.endpoints.as_ref(), row),
                 addresses: sketch(self.addresses.as_ref(), row),
+                samples: self.samples(row),
             },
         }
+    }
+
+    fn samples(&self, row: usize) -> Samples {
+        if let Some(sample) = self.sample.as_ref().filter(|column| column.is_valid(row)) {
+            return Samples::from_iter([sample.value(row)]);
+        }
+        let Some(maps) = self.samples.as_ref().filter(|column| column.is_valid(row)) else {
+            return Samples::default();
+        };
+        let entries = maps.value(row);
+        let ids = entries
+            .columns()
+            .get(1)
+            .and_then(|ids| ids.as_string_opt::<i32>());
+        ids.into_iter().flatten().flatten().collect()
     }
 }
 

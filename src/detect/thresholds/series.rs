@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Threshold;
+use crate::model::Samples;
 
 /// Registers of a distinct-count sketch (Flajolet et al., HyperLogLog, 2007), as `enrich` makes them.
 const REGISTERS: f64 = 2_048.0;
@@ -16,6 +17,7 @@ pub(super) struct Sums {
     pub(super) requests: u64,
     pub(super) endpoints: Sketch,
     pub(super) addresses: Sketch,
+    pub(super) samples: Samples,
 }
 
 fn merge(into: &mut Sketch, from: &Sketch) {
@@ -48,25 +50,38 @@ pub(super) fn distinct(sketch: &Sketch) -> u64 {
 /// The minutes, epoch milliseconds.
 #[derive(Debug, Default)]
 pub(super) struct Series {
-    minutes: BTreeMap<i64, Sums>,
+    minutes: BTreeMap<i64, Minute>,
+}
+
+#[derive(Debug, Default)]
+struct Minute {
+    sums: Sums,
+    /// The newest read of merged rows, and the requests that it had so far.
+    read: (u64, u64),
 }
 
 impl Series {
-    /// Adds to a minute, or replaces what is known of it; forgets minutes that are `kept` older than the newest one.
-    pub(super) fn add(&mut self, minute: i64, sums: &Sums, merged: bool, kept: i64) {
+    /// Adds to a minute; rows of one `read` of merged rows together take the place of what was known, unless they have not
+    /// all arrived yet: sums only grow. Forgets minutes that are `kept` older than the newest one.
+    pub(super) fn add(&mut self, minute: i64, sums: &Sums, read: Option<u64>, kept: i64) {
         let newest = self.minutes.last_key_value().map(|(minute, _)| *minute);
         let oldest = newest.unwrap_or(minute).max(minute).saturating_sub(kept);
         if minute < oldest {
             return;
         }
         let known = self.minutes.entry(minute).or_default();
-        if merged {
-            known.requests = sums.requests.max(known.requests);
+        let requests = &mut known.sums.requests;
+        if let Some(read) = read {
+            let (newest, counted) = &mut known.read;
+            let before = if *newest == read { *counted } else { 0 };
+            (*newest, *counted) = (read, before.saturating_add(sums.requests));
+            *requests = (*requests).max(*counted);
         } else {
-            known.requests = known.requests.saturating_add(sums.requests);
+            *requests = requests.saturating_add(sums.requests);
         }
-        merge(&mut known.endpoints, &sums.endpoints);
-        merge(&mut known.addresses, &sums.addresses);
+        merge(&mut known.sums.endpoints, &sums.endpoints);
+        merge(&mut known.sums.addresses, &sums.addresses);
+        known.sums.samples.join(&sums.samples);
         self.minutes = self.minutes.split_off(&oldest);
     }
 
@@ -77,14 +92,15 @@ impl Series {
             .map_or(i64::MIN, |(minute, _)| *minute)
     }
 
-    /// The minutes of all windows in which the threshold fires, with their counts, and the newest minute that ends one;
-    /// `None` = it fires in none.
-    pub(super) fn covered(&self, threshold: &Threshold) -> Option<(BTreeMap<i64, u64>, i64)> {
+    /// The minutes of all windows in which the threshold fires; none = it fires in none.
+    pub(super) fn covered(&self, threshold: &Threshold) -> BTreeMap<i64, &Sums> {
         let mut covered = BTreeMap::new();
-        let mut newest = None;
         for end in self.minutes.keys() {
             let first = end.saturating_sub(threshold.within) + 1;
-            let window = || self.minutes.range(first..=*end);
+            let window = || {
+                let minutes = self.minutes.range(first..=*end);
+                minutes.map(|(at, minute)| (*at, &minute.sums))
+            };
             let count = window().fold(0_u64, |sum, (_, sums)| sum.saturating_add(sums.requests));
             let enough = count >= threshold.count
                 && has_distinct(window(), threshold.distinct_endpoints, |sums| {
@@ -94,17 +110,16 @@ impl Series {
                     &sums.addresses
                 });
             if enough {
-                covered.extend(window().map(|(minute, sums)| (*minute, sums.requests)));
-                newest = Some(*end);
+                covered.extend(window());
             }
         }
-        newest.map(|newest| (covered, newest))
+        covered
     }
 }
 
 /// Whether minutes saw at least so many distinct values, about.
 fn has_distinct<'s>(
-    window: impl Iterator<Item = (&'s i64, &'s Sums)>,
+    window: impl Iterator<Item = (i64, &'s Sums)>,
     least: u64,
     of: impl Fn(&Sums) -> &Sketch,
 ) -> bool {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, MapBuilder, MapFieldNames, StringArray, TimestampMillisecondArray, UInt8Builder,
-    UInt16Builder, UInt64Array,
+    ArrayRef, MapBuilder, MapFieldNames, StringArray, StringBuilder, TimestampMillisecondArray,
+    UInt8Builder, UInt16Builder, UInt64Array,
 };
 
 use super::series::{Sketch, distinct};
@@ -161,7 +161,7 @@ fn a_threshold_fires_in_its_window_and_says_what_happened_there() {
             })
             .collect();
         let mut watch = Watch::new(vec![threshold], BTreeMap::new());
-        watch.add(&batch(&rows), false);
+        watch.add(&batch(&rows));
         let (crossings, changed) = watch.look();
         assert_eq!(
             totals(&crossings).get(&0).copied().unwrap_or_default(),
@@ -191,7 +191,7 @@ fn only_the_signal_and_kind_that_are_meant_count() {
         (1, "ip", crate::model::OVERFLOW, "refused", 500, 1, 1),
     ];
     let mut watch = Watch::new(vec![threshold("t", 10, 5)], BTreeMap::new());
-    watch.add(&batch(&rows), false);
+    watch.add(&batch(&rows));
     let (crossings, _) = watch.look();
     let keys: Vec<String> = crossings
         .iter()
@@ -230,7 +230,7 @@ fn the_same_events_say_the_same_however_they_arrive() {
             batch(&rows)
         };
         let mut whole = Watch::new(thresholds.clone(), BTreeMap::new());
-        whole.add(&rows(&minutes(&events)), false);
+        whole.add(&rows(&minutes(&events)));
         let expected = totals(&whole.look().0);
         for at in (1..events.len()).rev() {
             events.swap(at, usize::try_from(next(at as u64 + 1)).unwrap());
@@ -242,9 +242,9 @@ fn the_same_events_say_the_same_however_they_arrive() {
             while at < events.len() {
                 let to = (at + 1 + usize::try_from(next(9)).unwrap()).min(events.len());
                 if merged {
-                    watch.add(&rows(&minutes(&events[..to])), true);
+                    watch.add_merged(&[rows(&minutes(&events[..to]))]);
                 } else {
-                    watch.add(&rows(&minutes(&events[at..to])), false);
+                    watch.add(&rows(&minutes(&events[at..to])));
                 }
                 said.extend(watch.look().0);
                 if next(5) == 0 {
@@ -253,7 +253,7 @@ fn the_same_events_say_the_same_however_they_arrive() {
                         .all_said()
                         .map(|(key, said)| (key.clone(), said.clone()));
                     watch = Watch::new(thresholds.clone(), kept.collect());
-                    watch.add(&rows(&minutes(&events[..to])), true);
+                    watch.add_merged(&[rows(&minutes(&events[..to]))]);
                     let again = watch.look().0;
                     assert_eq!(again, [], "round {round}: said twice");
                 }
@@ -270,10 +270,7 @@ fn memory_is_bounded() {
     watch.most = 100;
     for number in 0..500_i64 {
         let entity = format!("203.0.{}.{}", number / 250, number % 250);
-        watch.add(
-            &batch(&[(number, "ip", &entity, "refused", 1, 1, 1)]),
-            false,
-        );
+        watch.add(&batch(&[(number, "ip", &entity, "refused", 1, 1, 1)]));
         let (crossings, changed) = watch.look();
         assert_eq!(crossings.len(), 1);
         assert!(watch.entities.len() <= 100);
@@ -286,10 +283,7 @@ fn memory_is_bounded() {
     // Minutes that are too old to be counted again are forgotten with what was said about them.
     let mut watch = Watch::new(vec![threshold("t", 1, 1)], BTreeMap::new());
     for minute in 0..300 {
-        watch.add(
-            &batch(&[(minute, "ip", "203.0.113.7", "refused", 1, 1, 1)]),
-            false,
-        );
+        watch.add(&batch(&[(minute, "ip", "203.0.113.7", "refused", 1, 1, 1)]));
         watch.look();
     }
     let key = BlockKey::new("z", BlockKind::Ip, "203.0.113.7").unwrap();
@@ -319,4 +313,76 @@ fn defaults_only_log_and_have_names_of_their_own() {
             .iter()
             .all(|one| !one.blocks && one.count > 0 && one.within > 0)
     );
+}
+
+/// A session has a row for each operation; they are one count, however the store cuts its answer.
+#[test]
+fn merged_rows_of_one_minute_are_one_count() {
+    let rows: [Row<'_>; 3] = [
+        (1, "ip", "203.0.113.7", "refused", 4, 1, 1),
+        (1, "ip", "203.0.113.7", "refused", 4, 1, 1),
+        (1, "ip", "203.0.113.7", "refused", 4, 1, 1),
+    ];
+    let mut watch = Watch::new(vec![threshold("t", 10, 5)], BTreeMap::new());
+    watch.add_merged(&[batch(&rows[..1]), batch(&rows[1..])]);
+    assert_eq!(totals(&watch.look().0), BTreeMap::from([(0, 12)]));
+    // The same again is nothing new, nor is a replica that is behind.
+    watch.add_merged(&[batch(&rows)]);
+    watch.add_merged(&[batch(&rows[..2])]);
+    assert_eq!(watch.look().0, []);
+    watch.add_merged(&[batch(&rows), batch(&rows[..1])]);
+    assert_eq!(totals(&watch.look().0), BTreeMap::from([(0, 4)]));
+}
+
+/// Whoever comes back after everything was forgotten is another crossing, and not a repetition of the first.
+#[test]
+fn what_is_said_again_is_told_from_what_is_new() {
+    let mut watch = Watch::new(vec![threshold("t", 10, 5)], BTreeMap::new());
+    let mut minutes = Vec::new();
+    for minute in [1, 500] {
+        watch.add_merged(&[batch(&[(minute, "ip", "203.0.113.7", "refused", 10, 1, 1)])]);
+        let (crossings, _) = watch.look();
+        assert_eq!(totals(&crossings), BTreeMap::from([(0, 10)]));
+        minutes.extend(crossings.into_iter().map(|crossing| crossing.minutes));
+    }
+    let expected = [1, 500].map(|minute| BTreeMap::from([(minute * MINUTE_MILLIS, 10)]));
+    assert_eq!(minutes, expected);
+}
+
+#[test]
+fn samples_come_from_the_minutes_that_count() {
+    let rows: [Row<'_>; 3] = [
+        (1, "ip", "203.0.113.7", "refused", 3, 1, 1),
+        (20, "ip", "203.0.113.7", "refused", 6, 1, 1),
+        (21, "ip", "203.0.113.7", "refused", 6, 1, 1),
+    ];
+    let mut ids: Vec<Option<Vec<(u16, &str)>>> = vec![
+        Some(vec![(Samples::place("early").unwrap(), "early")]),
+        Some(vec![(Samples::place("a").unwrap(), "a")]),
+        Some(vec![(Samples::place("b").unwrap(), "b")]),
+    ];
+    for (known, expected) in [(true, vec!["a", "b"]), (false, vec!["b"])] {
+        if !known {
+            // As rows of an earlier version are.
+            ids[1] = None;
+        }
+        let mut builder = MapBuilder::new(None, UInt16Builder::new(), StringBuilder::new());
+        for row in &ids {
+            for (place, id) in row.iter().flatten() {
+                builder.keys().append_value(*place);
+                builder.values().append_value(id);
+            }
+            builder.append(row.is_some()).unwrap();
+        }
+        let plain = batch(&rows);
+        let mut columns: Vec<(String, ArrayRef)> = Vec::new();
+        for (field, column) in plain.schema().fields().iter().zip(plain.columns()) {
+            columns.push((field.name().clone(), Arc::clone(column)));
+        }
+        columns.push(("samples".to_owned(), Arc::new(builder.finish())));
+        let mut watch = Watch::new(vec![threshold("t", 10, 5)], BTreeMap::new());
+        watch.add(&RecordBatch::try_from_iter(columns).unwrap());
+        let (crossings, _) = watch.look();
+        assert_eq!(crossings[0].samples.ids(), expected);
+    }
 }

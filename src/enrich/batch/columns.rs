@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
 use super::{BATCH_ROWS, FlushTable, Judged, Observation};
-use crate::model::{Exchange, TokenOutcome, Violation};
+use crate::model::{Exchange, Samples, TokenOutcome, Violation};
 
 /// The type of every time column: milliseconds, UTC.
 fn time() -> DataType {
@@ -62,6 +62,8 @@ pub(super) struct Exchanges {
     response_bytes: UInt64Builder,
     duration_us: UInt64Builder,
     session_id: FixedSizeBinaryBuilder,
+    /// Id of the exchange where it has a session; else empty, like one that is none.
+    id: StringViewBuilder,
     /// Session, client, path.
     sketches: [Sketch; 3],
 }
@@ -82,6 +84,7 @@ impl Default for Exchanges {
             ("response_bytes", DataType::UInt64, false),
             ("duration_us", DataType::UInt64, true),
             ("session_id", DataType::FixedSizeBinary(16), true),
+            ("id", DataType::Utf8View, false),
             ("session_register", DataType::UInt16, true),
             ("session_rank", DataType::UInt8, true),
             ("client_register", DataType::UInt16, true),
@@ -101,6 +104,7 @@ impl Default for Exchanges {
             response_bytes: UInt64Builder::with_capacity(BATCH_ROWS),
             duration_us: UInt64Builder::with_capacity(BATCH_ROWS),
             session_id: FixedSizeBinaryBuilder::with_capacity(BATCH_ROWS, 16),
+            id: StringViewBuilder::with_capacity(BATCH_ROWS),
             sketches: std::array::from_fn(|_| Sketch {
                 register: UInt16Builder::with_capacity(BATCH_ROWS),
                 rank: UInt8Builder::with_capacity(BATCH_ROWS),
@@ -148,6 +152,11 @@ impl Exchanges {
             Some(hash) => self.session_id.append_value(hash)?,
             None => self.session_id.append_null(),
         }
+        let id = exchange
+            .id
+            .as_deref()
+            .filter(|id| judged.session.hash.is_some() && Samples::place(id).is_some());
+        self.id.append_value(id.unwrap_or_default());
         for (sketch, seen) in self.sketches.iter_mut().zip(seen) {
             sketch.append(seen);
         }
@@ -176,6 +185,7 @@ impl Exchanges {
         columns.push(Arc::new(full.response_bytes.finish()));
         columns.push(Arc::new(full.duration_us.finish()));
         columns.push(Arc::new(full.session_id.finish()));
+        columns.push(Arc::new(full.id.finish()));
         columns.extend(full.sketches.iter_mut().flat_map(Sketch::finish));
         self.batches
             .push(RecordBatch::try_new(full.schema, columns)?);
@@ -314,27 +324,29 @@ pub(super) struct Entities {
     names: [StringViewBuilder; 3],
     endpoint: Sketch,
     address: Sketch,
+    /// Where an exchange has an id: its place among samples, and the id.
+    place: UInt16Builder,
+    id: StringViewBuilder,
 }
 
 impl Entities {
-    #[expect(clippy::too_many_arguments, reason = "one argument per column")]
     pub(super) fn append(
         &mut self,
-        minute: i64,
-        operation: u32,
-        kind: &str,
-        entity: &str,
-        signal: &str,
+        (minute, operation): (i64, u32),
+        names: [&str; 3],
         endpoint: Observation,
         address: Option<Observation>,
+        sample: Option<(u16, &str)>,
     ) {
         self.window_start.append_value(minute);
         self.operation.append_value(operation);
-        for (builder, name) in self.names.iter_mut().zip([kind, entity, signal]) {
+        for (builder, name) in self.names.iter_mut().zip(names) {
             builder.append_value(name);
         }
         self.endpoint.append(Some(endpoint));
         self.address.append(address);
+        self.place.append_option(sample.map(|(place, _)| place));
+        self.id.append_option(sample.map(|(_, id)| id));
     }
 
     pub(super) fn finish(&mut self) -> Result<FlushTable, ArrowError> {
@@ -348,6 +360,8 @@ impl Entities {
             ("endpoint_rank", DataType::UInt8, true),
             ("address_register", DataType::UInt16, true),
             ("address_rank", DataType::UInt8, true),
+            ("place", DataType::UInt16, true),
+            ("id", DataType::Utf8View, true),
         ]);
         let mut columns: Vec<ArrayRef> = vec![
             minutes(&mut self.window_start),
@@ -358,6 +372,8 @@ impl Entities {
         }
         columns.extend(self.endpoint.finish());
         columns.extend(self.address.finish());
+        columns.push(Arc::new(self.place.finish()));
+        columns.push(Arc::new(self.id.finish()));
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
         Ok(FlushTable {
             name: "entities",

@@ -1,20 +1,15 @@
-//! What entities did in one flush: how often each raised a signal, and which exchanges show it.
+//! Whom rules that block have found in one flush: how often, and which exchanges show it.
 //!
-//! The windows hold the sums; a hit holds what a block-list entry needs besides: ids to look at, and entities that have no
-//! window of their own (networks, autonomous systems, user agents).
+//! What is listed at once does not wait for the windows; some entities (networks, autonomous systems, user agents) have none.
 
 use std::collections::HashMap;
 
-use crate::model::BlockKind;
+use crate::model::{BlockKind, Samples};
 
-/// Ids kept of each hit, the newest: as many as an entry keeps.
-const MAX_SAMPLES: usize = 10;
-/// Longest id that is kept, bytes; ids of gateways have some 40.
-pub(super) const MAX_ID: usize = 200;
 /// Most hits of one flush.
 const MAX_HITS: usize = 40_000;
 
-/// One entity and one signal.
+/// One entity and one rule that blocks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
     /// Zone id.
@@ -23,14 +18,12 @@ pub struct Hit {
     pub kind: BlockKind,
     /// The entity as it is written in the windows.
     pub entity: String,
-    /// The signal: a built-in one, or the id of a rule.
+    /// Id of the rule.
     pub signal: String,
-    /// Whether a rule that blocks raised it for this kind of entity.
-    pub blocks: bool,
     /// How often.
     pub count: u64,
-    /// Ids of some of the exchanges, the newest last.
-    pub samples: Vec<String>,
+    /// Ids of some of the exchanges.
+    pub samples: Samples,
 }
 
 /// The hits of a flush, in the order in which they were first seen.
@@ -47,7 +40,7 @@ impl Hits {
         &mut self,
         zone: &str,
         (kind, entity): (BlockKind, &str),
-        (signal, blocks): (&str, bool),
+        signal: &str,
         id: Option<&str>,
     ) {
         self.key.clear();
@@ -65,9 +58,8 @@ impl Hits {
                 kind,
                 entity: entity.to_owned(),
                 signal: signal.to_owned(),
-                blocks,
                 count: 0,
-                samples: Vec::new(),
+                samples: Samples::default(),
             });
             self.found.len() - 1
         } else {
@@ -77,20 +69,9 @@ impl Hits {
         let Some(hit) = self.found.get_mut(at) else {
             return;
         };
-        hit.blocks |= blocks;
         hit.count += 1;
-        let Some(id) = id.filter(|id| !id.is_empty() && id.len() <= MAX_ID) else {
-            return;
-        };
-        if hit.samples.len() == MAX_SAMPLES {
-            // The oldest makes room, and lends its memory.
-            hit.samples.rotate_left(1);
-            if let Some(last) = hit.samples.last_mut() {
-                last.clear();
-                last.push_str(id);
-            }
-        } else {
-            hit.samples.push(id.to_owned());
+        if let Some(id) = id {
+            hit.samples.add(id);
         }
     }
 
@@ -105,28 +86,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hits_are_counted_with_their_newest_samples() {
+    fn hits_are_counted_with_their_samples() {
         let mut hits = Hits::default();
         let ip = (BlockKind::Ip, "203.0.113.7");
-        for number in 0..13 {
-            hits.add("z", ip, ("refused", false), Some(&format!("req-{number}")));
+        for _ in 0..2 {
+            hits.add("z", ip, "r", Some("req-1"));
         }
-        hits.add("z", ip, ("refused", true), None);
-        hits.add("z", ip, ("refused", false), Some(&"x".repeat(201)));
-        hits.add("z", (BlockKind::UserAgent, "curl"), ("r", true), Some(""));
-        hits.add("y", ip, ("refused", false), None);
+        hits.add("z", ip, "r", None);
+        hits.add("z", (BlockKind::UserAgent, "curl"), "r", Some(""));
+        hits.add("y", ip, "r", None);
         let finished = hits.finish();
         let counts: Vec<_> = finished
             .iter()
-            .map(|hit| (hit.zone.as_str(), hit.count, hit.blocks))
+            .map(|hit| (hit.zone.as_str(), hit.count, hit.samples.ids()))
             .collect();
-        assert_eq!(counts, [("z", 15, true), ("z", 1, true), ("y", 1, false)]);
-        assert_eq!(finished[0].samples.len(), 10);
-        assert_eq!(finished[0].samples[0], "req-3");
-        assert_eq!(finished[0].samples[9], "req-12");
+        let one = vec!["req-1".to_owned()];
+        assert_eq!(
+            counts,
+            [("z", 3, one), ("z", 1, Vec::new()), ("y", 1, Vec::new())]
+        );
         assert_eq!(hits.finish(), []);
         hits.found = vec![finished[0].clone(); MAX_HITS];
-        hits.add("z", ip, ("refused", false), None);
+        hits.add("z", ip, "r", None);
         assert_eq!(hits.overflowed, 1);
     }
 }

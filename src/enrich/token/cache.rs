@@ -196,7 +196,7 @@ impl TokenCache {
             }
             Facts::Signed(signed) => {
                 let mut signed = Arc::clone(signed);
-                let keys = keys(configuration, &signed.named, at);
+                let keys = keys(configuration, &signed.named, at, budget.waits());
                 let found = keys
                     .as_ref()
                     .map(|keys| keys.find(&signed.named.id, signed.named.algorithm, Some(at)));
@@ -208,7 +208,11 @@ impl TokenCache {
                         }
                         refused(hash, reason)
                     }
-                    Some(Ok(_)) if !budget.admits(&name) => self.not_evaluated(hash),
+                    Some(Ok(candidates))
+                        if !budget.admits(&name, at, || signed.is_decided(candidates.clone())) =>
+                    {
+                        self.not_evaluated(hash)
+                    }
                     Some(Ok(candidates)) => {
                         if !signed.is_decided(candidates.clone()) {
                             worked = true;
@@ -274,13 +278,21 @@ fn read(token: &str) -> Result<(Named, (Parsed<'_>, Claims)), TokenReason> {
 }
 
 /// The keys to judge by. Where they lack the one that is named, a newer set is asked for first, so that a rotation makes
-/// no token wrong.
-fn keys(configuration: &TokenConfiguration, named: &Named, at: EventTime) -> Option<Arc<KeySet>> {
+/// no token wrong; whoever does not wait for it has nothing to judge by until it is there.
+fn keys(
+    configuration: &TokenConfiguration,
+    named: &Named,
+    at: EventTime,
+    waits: bool,
+) -> Option<Arc<KeySet>> {
     let keys = configuration.keys.current()?;
     if keys.find(&named.id, named.algorithm, Some(at)).is_ok() {
         return Some(keys);
     }
-    configuration.keys.missing(&named.id)
+    if waits {
+        return configuration.keys.missing(&named.id);
+    }
+    (!configuration.keys.wanted(&named.id)).then_some(keys)
 }
 
 impl Signed {

@@ -44,6 +44,7 @@ use crate::publish::kafka::{Cluster, PublishError};
 use crate::publish::{self};
 use crate::store::StoreSettings;
 use crate::store::clickhouse::StoreError;
+use crate::telemetry::Metrics;
 
 /// How long one look for proposals takes, and so how often the ledger is asked.
 const ROUND: Duration = Duration::from_millis(150);
@@ -159,6 +160,8 @@ pub struct Counters {
     pub entries: Arc<AtomicU64>,
     /// The watermark, epoch milliseconds; 0 before the first.
     pub watermark: Arc<AtomicI64>,
+    /// Where what became of proposals is counted.
+    pub metrics: Metrics,
 }
 
 /// Why the evaluator ended early. A restart is safe.

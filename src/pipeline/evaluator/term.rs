@@ -16,7 +16,7 @@ use super::member::{Member, Proposed};
 use super::watching::Watching;
 use super::{Counters, EvaluatorError, Plan, REPLICA_LAG, Sums};
 use crate::clock::{self, Stopwatch};
-use crate::detect::blocklist::BlockList;
+use crate::detect::blocklist::{BlockList, ENDED};
 use crate::detect::{Change, Evaluator, State};
 use crate::pipeline::detections;
 use crate::publish::blocklist::{self as wire, Cause, Entry};
@@ -221,6 +221,8 @@ impl<'a, S: Sums> Term<'a, S> {
         messages.extend(term.ended(Cause::Configuration, now));
         // From here on the term is ours alone.
         term.commit(&messages)?;
+        let metrics = &desk.counters.metrics;
+        metrics.block_list_decided(ENDED, messages.len() as u64);
         term.stored = state.tick;
         term.evaluator = Evaluator::new(plan.every, plan.limits.clone(), state);
         // The ledger first: a flush that it lists has all its rows, and any other is seen later.
@@ -315,6 +317,7 @@ impl<'a, S: Sums> Term<'a, S> {
         let Desk { plan, counters, .. } = self.desk;
         let now = clock::now_millis();
         let mut messages = self.ended(Cause::Expired, now);
+        let mut decided = vec![(ENDED, messages.len())];
         let mut answered = false;
         let start = self.offset;
         for Proposed { offset, record } in proposed.iter().filter(|one| one.offset >= start) {
@@ -339,6 +342,7 @@ impl<'a, S: Sums> Term<'a, S> {
                 &counters.applied
             };
             counter.fetch_add(1, Ordering::Relaxed);
+            decided.push((decision.outcome.as_str(), 1));
             if let Some(edit) = &decision.edit {
                 messages.push(wire::decided(
                     &plan.pipeline,
@@ -355,6 +359,9 @@ impl<'a, S: Sums> Term<'a, S> {
         counters.entries.store(entries, Ordering::Relaxed);
         if answered || !messages.is_empty() {
             self.commit(&messages)?;
+        }
+        for (result, count) in decided {
+            counters.metrics.block_list_decided(result, count as u64);
         }
         Ok(())
     }

@@ -11,7 +11,6 @@ use super::term::{Desk, Ended};
 use super::{Plan, Sums};
 use crate::clock::{self, Stopwatch};
 use crate::detect::thresholds::Watch;
-use crate::model::BlockKey;
 use crate::pipeline::proposing;
 use crate::publish::blocklist::{self as wire, said};
 use crate::publish::kafka::{Message, PublishError, read_compacted};
@@ -112,19 +111,16 @@ impl Watching {
             changed.all = false;
             changed.minutes.clear();
             changed.looked = Stopwatch::start();
-            for rows in rows {
-                self.watch.add(&rows, true);
-                read = true;
-            }
+            read |= !rows.is_empty();
+            self.watch.add_merged(&rows);
         }
         if !read {
             return Ok(Vec::new());
         }
         let (crossings, changed) = self.watch.look();
         let found = (self.watch.thresholds(), crossings.as_slice());
-        let total = |key: &BlockKey, name: &str| self.watch.total(key, name);
         let pipeline = &plan.pipeline;
-        let proposals = proposing::by_thresholds(pipeline, found, total, clock::now_millis());
+        let proposals = proposing::by_thresholds(pipeline, found, clock::now_millis());
         let proposals = proposals
             .iter()
             .map(|proposal| wire::proposal(pipeline, proposal));

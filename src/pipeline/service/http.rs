@@ -35,7 +35,10 @@ pub(in crate::pipeline) async fn run_http(
     };
     let shared = Arc::new(Shared::new(key));
     let judge = Judge::new(Arc::clone(&settings.policy), Arc::clone(&shared));
-    let counters = Counters::default();
+    let counters = Counters {
+        metrics: telemetry.metrics.clone(),
+        ..Counters::default()
+    };
     let (evaluating, mut evaluated) = evaluate(&edges, &counters)?;
     let mut meter = Meter::new(counters);
     let topic = name()?;

@@ -198,7 +198,10 @@ pub(super) async fn run(
         start: consumer.start,
         on_gap: consumer.on_gap,
     };
-    let counters = evaluator::Counters::default();
+    let counters = evaluator::Counters {
+        metrics: service.edges.telemetry.metrics.clone(),
+        ..evaluator::Counters::default()
+    };
     let (evaluating, mut evaluated) = evaluate(&service.edges, &counters)?;
     let mut wiring = Wiring {
         meter: Meter::new(counters),

@@ -77,3 +77,17 @@ fn nothing_that_is_typed_in_panics() {
         }
     }
 }
+
+#[test]
+fn the_readme_lists_every_function_with_its_form_and_no_other() {
+    let readme = include_str!("../../../README.md");
+    let line = readme
+        .lines()
+        .find(|line| line.starts_with("**Functions**:"));
+    let (line, _) = line.unwrap().split_once("The vendor's").unwrap();
+    // Between the backticks; `any`, `all` and what asks for tokens are part of the grammar.
+    let listed: std::collections::BTreeSet<&str> =
+        line.split('`').skip(1).step_by(2).skip(4).collect();
+    let known = functions::names().map(|name| functions::form(name).unwrap());
+    assert_eq!(listed, known.collect());
+}

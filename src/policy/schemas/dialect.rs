@@ -5,6 +5,8 @@
 //! Schema validator knows. OpenAPI 3.0 becomes draft 4 (boolean `exclusiveMinimum`, siblings of `$ref` ignored), 3.1
 //! stays draft 2020-12.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::discriminator::condition;
@@ -21,8 +23,6 @@ pub(super) const FORMAT: &str = "x-gatewatch-format";
 const FORMATS: [&str; 8] = [
     "int8", "int16", "int32", "int64", "uint32", "uint64", "float", "byte",
 ];
-/// Depth of `allOf` and `$ref` looked through for the flags of a property.
-const MAX_DEPTH: usize = 8;
 /// Annotations that nothing refers to; without them the trees are a third smaller.
 const DROPPED: [&str; 4] = ["description", "title", "example", "externalDocs"];
 
@@ -257,11 +257,11 @@ impl<'d> Conversion<'d> {
             return;
         };
         let owned = |name: &str, flag: &str| {
-            let own = self.flagged(source, name, flag, document, 0);
+            let own = self.flagged(source, name, flag, document);
             own || outer.iter().any(|schema| {
                 schema
                     .as_object()
-                    .is_some_and(|around| self.flagged(around, name, flag, document, 0))
+                    .is_some_and(|around| self.flagged(around, name, flag, document))
             })
         };
         let (mine, other) = match self.direction {
@@ -289,44 +289,42 @@ impl<'d> Conversion<'d> {
         name: &str,
         flag: &str,
         document: usize,
-        depth: usize,
     ) -> bool {
-        if depth > MAX_DEPTH {
-            return false;
-        }
-        let set = |schema: &Value, document: usize| self.has_flag(schema, flag, document, 0);
-        if let Some(property) = schema.get("properties").and_then(|p| p.get(name))
-            && set(property, document)
-        {
-            return true;
-        }
-        let parts = schema.get("allOf").and_then(Value::as_array);
-        parts.into_iter().flatten().any(|part| {
-            let (document, part) = self.target(part, document);
-            part.as_object()
-                .is_some_and(|part| self.flagged(part, name, flag, document, depth + 1))
-        })
-    }
-
-    fn has_flag(&self, schema: &Value, flag: &str, document: usize, depth: usize) -> bool {
-        if depth > MAX_DEPTH {
-            return false;
-        }
-        if schema.get("$ref").is_none() || self.version == Version::V31 {
-            if schema.get(flag) == Some(&Value::Bool(true)) {
+        let (mut seen, mut waiting) = (HashSet::new(), vec![(document, schema)]);
+        while let Some((document, schema)) = waiting.pop() {
+            // Schemas may mention each other in circles, and the same one many times.
+            if !seen.insert(std::ptr::from_ref(schema)) {
+                continue;
+            }
+            let property = schema.get("properties").and_then(|p| p.get(name));
+            if property.is_some_and(|property| self.has_flag(property, flag, document)) {
                 return true;
             }
             let parts = schema.get("allOf").and_then(Value::as_array);
-            if parts
-                .into_iter()
-                .flatten()
-                .any(|part| self.has_flag(part, flag, document, depth + 1))
-            {
-                return true;
+            for part in parts.into_iter().flatten() {
+                let (document, part) = self.target(part, document);
+                waiting.extend(part.as_object().map(|part| (document, part)));
             }
         }
-        let (target_document, target) = self.target(schema, document);
-        !std::ptr::eq(target, schema) && self.has_flag(target, flag, target_document, depth + 1)
+        false
+    }
+
+    fn has_flag(&self, schema: &Value, flag: &str, document: usize) -> bool {
+        let (mut seen, mut waiting) = (HashSet::new(), vec![(document, schema)]);
+        while let Some((document, schema)) = waiting.pop() {
+            if !seen.insert(std::ptr::from_ref(schema)) {
+                continue;
+            }
+            if schema.get("$ref").is_none() || self.version == Version::V31 {
+                if schema.get(flag) == Some(&Value::Bool(true)) {
+                    return true;
+                }
+                let parts = schema.get("allOf").and_then(Value::as_array);
+                waiting.extend(parts.into_iter().flatten().map(|part| (document, part)));
+            }
+            waiting.push(self.target(schema, document));
+        }
+        false
     }
 
     /// What a reference means; the schema itself when it is none.

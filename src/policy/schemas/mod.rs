@@ -59,6 +59,13 @@ pub(super) fn compile(object: &SchemaObject, problems: &mut Problems) -> Option<
     if problems.0.len() == before && version == Version::V30 {
         strict::check(&documents, problems);
     }
+    if let Some(at) = recursion::tangled(&findings.references) {
+        problems.hint(
+            documents.place(at),
+            "this schema leads one value to itself and to other schemas in more than 10,000 ways",
+            "let `allOf`, `anyOf` and `oneOf` refer to a schema once, and not back to where they stand",
+        );
+    }
     let trees = if problems.0.len() == before {
         Trees::new(&documents, version, &findings, problems)
     } else {

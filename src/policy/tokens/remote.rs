@@ -16,6 +16,10 @@ pub trait KeyFeed: std::fmt::Debug + Send + Sync {
     /// A token names a key that the current set lacks: the set after trying for a newer one. May take as long as a fetch
     /// may, and answers at once when it was tried lately, so that made-up names hold nobody up.
     fn missing(&self, id: &str) -> Option<Arc<KeySet>>;
+
+    /// The same from somebody who cannot wait: asks for a newer set and returns at once. `true` = one is on its way, so
+    /// nobody can tell yet whether the issuer has the key.
+    fn wanted(&self, id: &str) -> bool;
 }
 
 /// The keys of one token configuration.
@@ -49,6 +53,16 @@ impl Keys {
         match self {
             Self::Written(set) => Some(Arc::clone(set)),
             Self::Served(served) => served.feed()?.missing(id),
+        }
+    }
+
+    /// Asks for a newer set because the current one lacks the key of this `kid`, without waiting for it. `true` = it is on
+    /// its way.
+    #[must_use]
+    pub fn wanted(&self, id: &str) -> bool {
+        match self {
+            Self::Written(_) => false,
+            Self::Served(served) => served.feed().is_some_and(|feed| feed.wanted(id)),
         }
     }
 

@@ -166,6 +166,20 @@ impl Log {
         }
     }
 
+    /// Whether the cluster answers for every partition that is read.
+    #[must_use]
+    pub fn answers(&self, patience: Duration) -> bool {
+        let Ok(list) = self.consumer.assignment() else {
+            return false;
+        };
+        list.elements().iter().all(|element| {
+            let watermarks =
+                self.consumer
+                    .fetch_watermarks(&self.topic, element.partition(), patience);
+            watermarks.is_ok()
+        })
+    }
+
     fn heard(&self) -> &Heard {
         self.consumer.client().context()
     }

@@ -436,3 +436,37 @@ fn configurations_with_the_same_settings_share_one_issuer() {
     assert!(configurations[0].keys.missing("b").is_some());
     assert_eq!(issuer.heads().len(), 2);
 }
+
+#[test]
+fn whoever_cannot_wait_has_the_issuer_asked_all_the_same() {
+    let issuer = Issuer::start();
+    let (release, held) = std::sync::mpsc::channel();
+    let mut served = 0;
+    issuer.answers(move |_| {
+        served += 1;
+        let keys = if served == 1 {
+            vec![secret("a")]
+        } else {
+            // As slow as an issuer may be.
+            held.recv().unwrap();
+            vec![secret("a"), secret("b")]
+        };
+        let mut bytes = head("200 OK", "cache-control: max-age=60\r\n");
+        bytes.extend(json!({ "keys": keys }).to_string().into_bytes());
+        bytes
+    });
+    let work = Work::first(settings(&issuer));
+    let feed = work.feed();
+    assert!(feed.wanted("b"), "a newer set is on its way");
+    assert!(feed.wanted("made up"), "as long as it is");
+    assert!(work.has("a", None) && !work.has("b", None));
+    release.send(()).unwrap();
+    let first = |state: &mut State| state.rounds < 2;
+    let waited = feed
+        .changed
+        .wait_timeout_while(feed.state(), Duration::from_mins(1), first);
+    drop(waited.unwrap());
+    assert!(work.has("b", None));
+    // Once per cool-down.
+    assert!(!feed.wanted("made up"));
+}

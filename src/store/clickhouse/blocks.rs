@@ -148,7 +148,8 @@ fn wire(table: &Table, rows: &RecordBatch, stored_at: i64) -> Result<RecordBatch
             measure,
             match merge {
                 Merge::Sum => cast(values, &DataType::UInt64)?,
-                Merge::Sketch => Arc::clone(values),
+                Merge::Sketch | Merge::Samples => Arc::clone(values),
+                Merge::Sample => cast(values, &DataType::Utf8)?,
             },
         );
     }

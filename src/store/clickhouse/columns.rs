@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch, StructArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit, UInt64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, TimeUnit, UInt64Type};
 use arrow::error::ArrowError;
 
-use crate::window::{Merge, Resolution, Table};
+use crate::window::{Resolution, Table};
 
 /// The time column of every table of windows.
 pub(super) const WINDOW_START: &str = "window_start";
@@ -50,10 +50,8 @@ pub(super) fn rows(
         fields.push(Field::new(*key, key_type(key), false));
     }
     for (measure, merge) in table.measures {
-        fields.push(match merge {
-            Merge::Sum => Field::new(*measure, sum_type(measure), true),
-            Merge::Sketch => Field::new(*measure, sketch_type(), true),
-        });
+        let kind = merge.kind().unwrap_or_else(|| sum_type(measure));
+        fields.push(Field::new(*measure, kind, true));
     }
     let schema = Arc::new(Schema::new(fields));
     let filled = batches.iter().filter(|batch| batch.num_rows() > 0);
@@ -65,7 +63,7 @@ pub(super) fn rows(
                 .map(|field| {
                     let values = column(batch, field.name())?;
                     match field.data_type() {
-                        DataType::Map(_, _) => sketch(values),
+                        DataType::Map(entries, _) => map(values, entries),
                         kind => cast(values, kind),
                     }
                 })
@@ -75,41 +73,24 @@ pub(super) fn rows(
         .collect()
 }
 
-fn entry_fields() -> Fields {
-    Fields::from(vec![
-        Field::new("key", DataType::UInt16, false),
-        Field::new("value", DataType::UInt8, false),
-    ])
-}
-
-fn sketch_type() -> DataType {
-    let entries = Field::new("entries", DataType::Struct(entry_fields()), false);
-    DataType::Map(Arc::new(entries), false)
-}
-
-/// A sketch under the names that DataFusion knows; the numbers are the same.
-fn sketch(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+/// A map under the names that DataFusion knows; what it holds is the same.
+fn map(values: &ArrayRef, entries: &FieldRef) -> Result<ArrayRef, ArrowError> {
+    let wrong = |what: &str| ArrowError::SchemaError(what.to_owned());
     let maps = values
         .as_map_opt()
-        .ok_or_else(|| ArrowError::SchemaError("a sketch is not a map".to_owned()))?;
-    let entries = StructArray::try_new(
-        entry_fields(),
-        vec![
-            cast(maps.keys(), &DataType::UInt16)?,
-            cast(maps.values(), &DataType::UInt8)?,
-        ],
-        None,
-    )?;
-    let DataType::Map(field, _) = sketch_type() else {
-        return Err(ArrowError::SchemaError("a sketch is a map".to_owned()));
+        .ok_or_else(|| wrong("a sketch is not a map"))?;
+    let DataType::Struct(fields) = entries.data_type() else {
+        return Err(wrong("a map has entries"));
     };
-    Ok(Arc::new(MapArray::try_new(
-        field,
-        maps.offsets().clone(),
-        entries,
-        None,
-        false,
-    )?))
+    let columns: Result<Vec<ArrayRef>, ArrowError> = fields
+        .iter()
+        .zip([maps.keys(), maps.values()])
+        .map(|(field, values)| cast(values, field.data_type()))
+        .collect();
+    let columns = StructArray::try_new(fields.clone(), columns?, None)?;
+    let offsets = maps.offsets().clone();
+    let maps = MapArray::try_new(Arc::clone(entries), offsets, columns, None, false)?;
+    Ok(Arc::new(maps))
 }
 
 /// A column by name.

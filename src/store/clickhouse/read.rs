@@ -137,7 +137,8 @@ fn merge_sql(table: &Table, parts: &str, resolution: Option<Resolution>) -> Stri
         .iter()
         .map(|(measure, merge)| match merge {
             Merge::Sum => format!("sum(part.{measure}) AS {measure}"),
-            Merge::Sketch => format!("maxMap(part.{measure}) AS {measure}"),
+            Merge::Sketch | Merge::Samples => format!("maxMap(part.{measure}) AS {measure}"),
+            Merge::Sample => format!("max(part.{measure}) AS {measure}"),
         })
         .collect();
     let measures = measures.join(", ");

@@ -98,7 +98,8 @@ impl Plan {
     pub(super) async fn merge(&self, folder: &Path) -> Result<Vec<Output>, StoreError> {
         let mut batches = Vec::new();
         for name in &self.inputs {
-            batches.extend(parquet::read(&folder.join(name), i64::MIN, i64::MAX)?);
+            let path = folder.join(name);
+            batches.extend(parquet::read(self.table, &path, i64::MIN, i64::MAX)?);
         }
         let mut outputs = Vec::new();
         let wider = if self.rolled {

@@ -10,11 +10,13 @@ use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::statistics::Statistics;
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch, new_null_array};
 use arrow::compute::{max, min};
-use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimestampMillisecondType};
+use arrow::error::ArrowError;
 
 use super::{Range, StoreError};
+use crate::window::Table;
 
 /// Rows of a row group: what a read of few minutes out of a large file has to decode at least.
 const ROW_GROUP: usize = 16_384;
@@ -120,9 +122,39 @@ impl Iterator for Batches<'_> {
     }
 }
 
-/// Reads the row groups that may hold rows with `from <= window_start < to`; rows outside may come along.
-pub(super) fn read(path: &Path, from: i64, to: i64) -> Result<Vec<RecordBatch>, StoreError> {
-    Batches::open(path, Range { from, to })?.collect()
+/// Reads the row groups that may hold rows with `from <= window_start < to`; rows outside may come along. A measure that was
+/// not kept when the file was written is null.
+pub(super) fn read(
+    table: &Table,
+    path: &Path,
+    from: i64,
+    to: i64,
+) -> Result<Vec<RecordBatch>, StoreError> {
+    let batches = Batches::open(path, Range { from, to })?;
+    let completed = |rows: Result<RecordBatch, StoreError>| {
+        completed(table, rows?).map_err(|error| wrong(path, error.into()))
+    };
+    batches.map(completed).collect()
+}
+
+fn completed(table: &Table, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let missing: Vec<(&str, DataType)> = table
+        .measures
+        .iter()
+        .filter(|(name, _)| rows.column_by_name(name).is_none())
+        .filter_map(|(name, merge)| Some((*name, merge.kind()?)))
+        .collect();
+    if missing.is_empty() {
+        return Ok(rows);
+    }
+    let schema = rows.schema();
+    let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+    let mut columns = rows.columns().to_vec();
+    for (name, kind) in missing {
+        columns.push(new_null_array(&kind, rows.num_rows()));
+        fields.push(Arc::new(Field::new(name, kind, true)));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
 /// Least and greatest time, which is the first column of every table.

@@ -99,11 +99,8 @@ impl Reader {
         });
         let mut batches = Vec::new();
         for file in files {
-            batches.extend(parquet::read(
-                &self.folder.join(&file.name),
-                range.from,
-                range.to,
-            )?);
+            let path = self.folder.join(&file.name);
+            batches.extend(parquet::read(table, &path, range.from, range.to)?);
         }
         Ok((!batches.is_empty()).then_some(Part { batches, range }))
     }

@@ -4,6 +4,7 @@ mod check;
 mod crowdsec;
 mod export;
 mod json;
+mod judging;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -133,6 +134,8 @@ fn plain_check() -> CheckSettings {
     CheckSettings {
         judge: false,
         unavailable: Unavailable::Allow,
+        verifications: 1_000,
+        allow: Vec::new(),
         trusted_hops: 0,
         key: None,
     }

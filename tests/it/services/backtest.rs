@@ -16,7 +16,7 @@ use crate::command::{output, succeeds};
 
 const MINUTE: i64 = 60_000;
 const PARTITIONS: i32 = 3;
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An exchange of this time.
 fn event(id: &str, millis: i64) -> String {

@@ -58,8 +58,14 @@ pub fn differences(expected: &Tables, found: &Tables) -> Vec<String> {
     differences
 }
 
-/// Every record of a topic that is committed: (key, value).
+/// Every record of a topic that is committed: (key, value). There must be no tombstones.
 pub fn topic(services: &Services, name: &str) -> Vec<(String, serde_json::Value)> {
+    let records = records(services, name).into_iter();
+    records.map(|(key, value)| (key, value.unwrap())).collect()
+}
+
+/// Every record of a topic that is committed: (key, value or tombstone).
+pub fn records(services: &Services, name: &str) -> Vec<(String, Option<serde_json::Value>)> {
     let consumer: BaseConsumer = services
         .config()
         .set("group.id", "reader")
@@ -68,7 +74,7 @@ pub fn topic(services: &Services, name: &str) -> Vec<(String, serde_json::Value)
         .set("isolation.level", "read_committed")
         .create()
         .unwrap();
-    let patience = Duration::from_secs(20);
+    let patience = Duration::from_mins(1);
     let known = consumer.fetch_metadata(Some(name), patience).unwrap();
     let partitions = known.topics()[0].partitions();
     let mut all = TopicPartitionList::new();
@@ -87,7 +93,8 @@ pub fn topic(services: &Services, name: &str) -> Vec<(String, serde_json::Value)
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(record)) => {
                 let key = String::from_utf8(record.key().unwrap_or_default().to_vec());
-                let value = serde_json::from_slice(record.payload().unwrap()).unwrap();
+                let value = record.payload();
+                let value = value.map(|value| serde_json::from_slice(value).unwrap());
                 records.push((key.unwrap(), value));
             }
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => {

@@ -306,7 +306,7 @@ impl Deployment {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
         let list = consumer
-            .committed_offsets(list, Duration::from_secs(20))
+            .committed_offsets(list, Duration::from_mins(1))
             .unwrap();
         let element = list.find_partition(&self.topic, partition).unwrap();
         match element.offset() {

@@ -3,6 +3,7 @@
 
 mod backtest;
 mod chaos;
+mod closed_loop;
 mod contents;
 mod deployment;
 mod evaluator;
@@ -13,6 +14,8 @@ mod replica;
 mod source;
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -56,6 +59,21 @@ fn rand_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).unwrap();
     bytes
+}
+
+/// Ports that nobody listens on now, below those that the system gives to whoever connects: none is taken between this
+/// look and the start of the program that is told to use it.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    [(); N].map(|()| {
+        loop {
+            let number = std::process::id() * 61 + NEXT.fetch_add(1, Ordering::Relaxed);
+            let port = 20_000 + u16::try_from(number % 10_000).unwrap();
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                return port;
+            }
+        }
+    })
 }
 
 /// Any number.
@@ -112,7 +130,7 @@ impl Services {
     pub fn ends(&self, topic: &str, partitions: i32) -> BTreeMap<i32, u64> {
         let consumer: BaseConsumer = self.config().create().unwrap();
         let end = |partition| {
-            let marks = consumer.fetch_watermarks(topic, partition, Duration::from_secs(20));
+            let marks = consumer.fetch_watermarks(topic, partition, Duration::from_mins(1));
             (partition, marks.unwrap().1.unsigned_abs())
         };
         (0..partitions).map(end).collect()

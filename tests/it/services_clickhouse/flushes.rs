@@ -14,7 +14,7 @@ use gatewatch::enrich::{Judge, Shared};
 use gatewatch::pipeline::{Partition, Stream};
 use gatewatch::store::clickhouse::ClickHouse;
 use gatewatch::traffic::{Scenario, Truth};
-use gatewatch::window::{self, Merge, TABLES, Table};
+use gatewatch::window::{self, TABLES, Table};
 
 use super::{endpoints, range};
 use crate::command::pipeline;
@@ -131,8 +131,7 @@ fn empty(table: &Table) -> RecordBatch {
     for key in table.keys {
         columns.push((key, nothing()));
     }
-    for (measure, merge) in table.measures {
-        assert!(matches!(merge, Merge::Sum | Merge::Sketch));
+    for (measure, _) in table.measures {
         columns.push((measure, nothing()));
     }
     RecordBatch::try_from_iter(columns).unwrap()

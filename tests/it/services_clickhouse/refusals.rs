@@ -99,7 +99,7 @@ async fn tables_of_an_older_version_are_upgraded_where_that_is_allowed() {
     for statement in [
         format!("DROP TABLE {database}.events"),
         format!(
-            "ALTER TABLE {database}.gatewatch_schema DELETE WHERE version >= 8 SETTINGS mutations_sync = 2"
+            "ALTER TABLE {database}.gatewatch_schema DELETE WHERE version >= 10 SETTINGS mutations_sync = 2"
         ),
     ] {
         sql(&settings, &statement).await.unwrap();
@@ -116,7 +116,7 @@ async fn tables_of_an_older_version_are_upgraded_where_that_is_allowed() {
     ] {
         let error = error.to_string();
         assert!(
-            error.contains("version 7") && error.contains("gatewatch migrate"),
+            error.contains("version 9") && error.contains("gatewatch migrate"),
             "{error}"
         );
     }

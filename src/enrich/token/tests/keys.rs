@@ -44,6 +44,11 @@ impl KeyFeed for Feed {
         }
         self.current()
     }
+
+    fn wanted(&self, _: &str) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.next.lock().unwrap().is_some()
+    }
 }
 
 /// A zone whose only configuration has its keys from a feed, and the feed.
@@ -210,4 +215,35 @@ fn a_flush_verifies_so_many_tokens_and_says_of_which_it_did_not() {
     restarted.budget = Budget::of(100);
     assert_eq!(outcomes(&mut restarted), first);
     assert!(bench.cache.weight() <= 64 * TYPICAL_WEIGHT);
+}
+
+#[test]
+fn whoever_cannot_wait_is_told_later() {
+    let (old, new) = (signer("ES256"), signer("EdDSA"));
+    let (zone, feed) = fed();
+    let mut bench = Bench::new(zone);
+    let meter = Arc::new(Meter::new(2));
+    bench.budget = Budget::metered(Arc::clone(&meter));
+    let by_old = old.token(&json!({}));
+    let by_new = |number: u64| new.token(&json!({ "number": number }));
+    assert_eq!(bench.judge(&by_old, NOW), TokenOutcome::NotEvaluated);
+    feed.serve(std::slice::from_ref(&old.jwk), NOW);
+    assert_eq!(bench.judge(&by_old, NOW), VALID);
+    // A newer set is on its way: nothing is said about a key that it may have. Nobody fetches here.
+    *feed.next.lock().unwrap() = Some((vec![new.jwk.clone()], NOW + 1));
+    assert_eq!(bench.judge(&by_new(1), NOW), TokenOutcome::NotEvaluated);
+    assert!(!bench.budget.exceeded());
+    assert_eq!(feed.asked.load(Ordering::Relaxed), 1);
+    assert_eq!(bench.judge(&by_old, NOW), VALID, "what is known goes on");
+    // It came without the key, and the issuer is not asked again yet.
+    *feed.next.lock().unwrap() = None;
+    assert_eq!(bench.judge(&by_new(1), NOW), invalid(UnknownKey));
+    feed.serve(&[old.jwk.clone(), new.jwk.clone()], NOW);
+    assert_eq!(bench.judge(&by_new(1), NOW), VALID);
+    // Two a second, and those that are remembered.
+    assert_eq!(bench.judge(&by_new(2), NOW), TokenOutcome::NotEvaluated);
+    assert!(bench.budget.exceeded());
+    assert_eq!(bench.judge(&by_new(1), NOW), VALID);
+    assert_eq!(bench.judge(&by_new(2), NOW + 1), VALID);
+    assert_eq!(bench.cache.counts().signatures, 3);
 }

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::super::deployment::{Deployment, Options};
-use super::super::{services, unique};
+use super::super::{free_ports, services, unique};
 use super::protocol::{append, by_status, event};
 use crate::services_clickhouse::{migrated, sql};
 
@@ -21,9 +21,9 @@ struct Gate {
 }
 
 impl Gate {
-    async fn closed(to: &str) -> Self {
-        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = taken.local_addr().unwrap().to_string();
+    fn closed(to: &str) -> Self {
+        let [port] = free_ports();
+        let address = format!("127.0.0.1:{port}");
         let to = to
             .trim_start_matches("http://")
             .trim_end_matches('/')
@@ -65,8 +65,8 @@ async fn servers_that_are_down_at_start_are_waited_for() {
     let topic = unique("later");
     services.topic(&topic, 1).await;
     append(&services, &topic, 0, &[event("exchange", "x", 0)]);
-    let kafka = Gate::closed(&services.kafka).await;
-    let clickhouse = Gate::closed(&services.clickhouse).await;
+    let kafka = Gate::closed(&services.kafka);
+    let clickhouse = Gate::closed(&services.clickhouse);
     let url = format!("http://{}", clickhouse.address);
     let addresses = (kafka.address.as_str(), url.as_str());
     let deployment = Deployment::reached_by(addresses, &topic, Options::default());

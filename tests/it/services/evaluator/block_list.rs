@@ -92,7 +92,7 @@ fn the_block_list_has_one_writer_and_one_history() {
         wish("1", "203.0.113.1", hour),
         wish("2", "203.0.113.2", hour),
     );
-    let brief = wish("3", "203.0.113.3", 8_000);
+    let brief = wish("3", "203.0.113.3", 20_000);
     let allowed = wish("4", "192.0.2.9", hour);
     let garbage = Message {
         topic: publish::PROPOSALS,

@@ -202,7 +202,7 @@ struct World {
     plan: Plan,
     memory: Arc<Memory>,
     runtime: tokio::runtime::Runtime,
-    _mock: Option<MockCluster<'static, DefaultProducerContext>>,
+    mock: Option<MockCluster<'static, DefaultProducerContext>>,
 }
 
 /// An evaluator on its thread.
@@ -236,9 +236,11 @@ impl World {
 
     /// A world on the real broker if there is one, else on librdkafka's own.
     fn any(test: &str) -> Self {
-        if let Some(world) = Self::real(test) {
-            return world;
-        }
+        Self::real(test).unwrap_or_else(Self::mocked)
+    }
+
+    /// A world on librdkafka's own cluster.
+    fn mocked() -> Self {
         let mock = MockCluster::new(1).unwrap();
         for spec in TOPICS {
             mock.create_topic(&format!("mock.{}", spec.name), 1, 1)
@@ -289,7 +291,7 @@ impl World {
             plan,
             memory: Arc::default(),
             runtime,
-            _mock: mock,
+            mock,
         }
     }
 

@@ -1,14 +1,14 @@
 //! A gateway with its API behind it and a pipeline that reads its log: one folder, a few processes, all ended with the test.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gatewatch::clock::Stopwatch;
 
+use super::super::free_ports;
 use super::client::{Client, Issuer, shop};
 use crate::command::output;
 
@@ -122,21 +122,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Ports that nobody listens on now, below those that the system gives to whoever connects: none is taken between this
-/// look and the start of the program that is told to use it.
-pub fn free_ports<const N: usize>() -> [u16; N] {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    [(); N].map(|()| {
-        loop {
-            let number = std::process::id() * 61 + NEXT.fetch_add(1, Ordering::Relaxed);
-            let port = 20_000 + u16::try_from(number % 10_000).unwrap();
-            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-                return port;
-            }
-        }
-    })
 }
 
 /// Waits until somebody listens.
