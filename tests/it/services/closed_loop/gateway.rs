@@ -70,6 +70,7 @@ fn body(site: &Site) -> String {
     format!(
         "[blocklist]\nenforce = true\n\
          [[blocklist.thresholds]]\nname = \"token forging\"\ncount = 3\naction = \"block\"\n\
+         [[blocklist.thresholds]]\nname = \"credential stuffing\"\nenabled = false\n\
          [[zones]]\nid = \"c0ffee00c0ffee00c0ffee00c0ffee00\"\nname = \"shop.example\"\nhosts = [\"api.shop.example\"]\n\
          [[zones.session_identifiers]]\ntype = \"cookie\"\nname = \"sid\"\n\
          [[zones.token_configurations]]\ntitle = \"shop issuer\"\n\
@@ -204,7 +205,8 @@ async fn a_gateway_refuses_whom_another_process_listed() {
         }
         assert!(watch.elapsed() < PATIENCE, "no tombstone in {newest:?}");
     };
-    assert_eq!(tombstones, 2);
+    // The brief one may have been listed more than once.
+    assert!(tombstones >= 2, "{tombstones}");
     for (wave, number, holds) in [(1, 1, false), (1, 2, true), (9, 1, true)] {
         assert_eq!(
             newest.get(&key(wave, number)),
