@@ -10,7 +10,7 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 
 use super::replay;
-use crate::enrich::{Judge, Judged, Shared};
+use crate::enrich::{Judge, Judged, Shared, rulebook};
 use crate::model::{Direction, Exchange, Reject, SchemaOutcome, Violation};
 use crate::pipeline::Sink;
 
@@ -178,11 +178,10 @@ impl<W: Write> Sink for Printer<W> {
                 verified: judged.mtls.verified,
                 revoked: judged.mtls.revoked,
             },
-            rules: judged
-                .rules
-                .iter()
+            rules: rulebook::verdicts(zone, judged)
+                .into_iter()
                 .map(|verdict| WireRule {
-                    title: zone.rules.title(*verdict),
+                    title: zone.rules.title(verdict),
                     kind: verdict.kind.as_str(),
                     value: verdict.value,
                     fires: verdict.fires,

@@ -1,11 +1,13 @@
 //! `[blocklist]` and `[[blocklist.thresholds]]`: what is listed, when, and whether it is meant.
 
+use std::collections::BTreeSet;
+
 use super::BlockListSettings;
 use super::reader::Section;
 use super::rules::read_duration;
 use crate::detect::thresholds::{REQUEST, Threshold, defaults};
 use crate::model::{BlockKind, MINUTE_MILLIS, Network};
-use crate::policy::objects::ZoneObject;
+use crate::policy::objects::{RuleObject, ZoneObject};
 use crate::policy::rulebook::SIGNALS;
 
 /// Kinds of entities that windows count signals of.
@@ -17,6 +19,9 @@ const KINDS: [BlockKind; 4] = [
 ];
 /// Widest window: every restart reads as many minutes back.
 const MAX_WITHIN: i64 = 24 * 60 * MINUTE_MILLIS;
+
+/// Width in which requests of sessions are counted.
+const REQUEST_WIDTH: i64 = 10 * MINUTE_MILLIS;
 
 /// `[blocklist]`; `zones` say which rules there are.
 pub(super) fn read_blocklist(section: &Section<'_>, zones: &[ZoneObject]) -> BlockListSettings {
@@ -66,6 +71,20 @@ pub(super) fn read_blocklist(section: &Section<'_>, zones: &[ZoneObject]) -> Blo
                 thresholds.remove(at);
             }
             (None, None) => {}
+        }
+    }
+    for threshold in &thresholds {
+        let called =
+            |rule: &RuleObject| rule_id(rule) == threshold.name || rule.title == threshold.name;
+        if rules(zones).any(called) {
+            section.problem(
+                "thresholds",
+                format!(
+                    "a rule and a threshold are both called {:?}",
+                    threshold.name
+                ),
+                "entries stand for one of them: rename the rule, or your threshold",
+            );
         }
     }
     section.finish();
@@ -126,10 +145,6 @@ fn read_threshold(
                 base.kind
             }),
     };
-    if signal == REQUEST && kind != BlockKind::Session {
-        let hint = "kind = \"session\"; of other entities, count what a rule says of them";
-        section.problem("kind", "every request is counted of sessions only", hint);
-    }
     let within = read_duration(section, "within").unwrap_or(base.within);
     if section.has("within") && (within % MINUTE_MILLIS != 0 || within > MAX_WITHIN) {
         section.problem(
@@ -137,6 +152,22 @@ fn read_threshold(
             "must be whole minutes, at most 24h",
             "within = \"5m\"",
         );
+    }
+    let distinct_endpoints = section.integer("distinct_endpoints", base.distinct_endpoints);
+    if signal == REQUEST {
+        if kind != BlockKind::Session {
+            let hint = "kind = \"session\"; of other entities, count what a rule says of them";
+            section.problem("kind", "every request is counted of sessions only", hint);
+        }
+        if within % REQUEST_WIDTH != 0 {
+            let message = "requests are counted in steps of 10 minutes";
+            section.problem("within", message, "within = \"20m\"");
+        }
+        if distinct_endpoints > 0 {
+            let message = "endpoints are not counted of every request";
+            let hint = "distinct_addresses, or the signal of a rule";
+            section.problem("distinct_endpoints", message, hint);
+        }
     }
     let count = section.integer("count", base.count);
     if section.has("count") && count == 0 {
@@ -147,7 +178,7 @@ fn read_threshold(
         kind,
         count,
         within,
-        distinct_endpoints: section.integer("distinct_endpoints", base.distinct_endpoints),
+        distinct_endpoints,
         distinct_addresses: section.integer("distinct_addresses", base.distinct_addresses),
         duration: read_duration(section, "duration").unwrap_or(base.duration),
         blocks: match section.string("action").as_deref() {
@@ -174,22 +205,39 @@ fn signal_of(section: &Section<'_>, signal: String, zones: &[ZoneObject]) -> Str
     if SIGNALS.contains(&signal.as_str()) {
         return signal;
     }
-    let rules = || zones.iter().flat_map(|zone| &zone.rules);
-    let id = rules().find_map(|rule| {
-        let id = rule.id.as_ref().unwrap_or(&rule.title);
-        (*id == signal || rule.title == signal).then(|| id.clone())
-    });
-    id.unwrap_or_else(|| {
-        let titles: Vec<&str> = rules().map(|rule| rule.title.as_str()).collect();
-        section.problem(
+    let meant = rules(zones).filter(|rule| rule_id(rule) == signal || rule.title == signal);
+    let ids: BTreeSet<&str> = meant.map(rule_id).collect();
+    match ids.iter().collect::<Vec<_>>()[..] {
+        [id] => return (*id).to_owned(),
+        [] => {
+            let titles: Vec<&str> = rules(zones).map(|rule| rule.title.as_str()).collect();
+            section.problem(
+                "signal",
+                format!("{signal:?} is neither a signal nor a rule"),
+                &format!(
+                    "signals: {}; rules: {}",
+                    SIGNALS.join(", "),
+                    titles.join(", ")
+                ),
+            );
+        }
+        _ => section.problem(
             "signal",
-            format!("{signal:?} is neither a signal nor a rule"),
+            format!("several rules are called {signal:?}"),
             &format!(
-                "signals: {}; rules: {}",
-                SIGNALS.join(", "),
-                titles.join(", ")
+                "name one by its id: {}",
+                ids.into_iter().collect::<Vec<_>>().join(", ")
             ),
-        );
-        signal
-    })
+        ),
+    }
+    signal
+}
+
+fn rules(zones: &[ZoneObject]) -> impl Iterator<Item = &RuleObject> {
+    zones.iter().flat_map(|zone| &zone.rules)
+}
+
+/// What windows and entries call a rule.
+fn rule_id(rule: &RuleObject) -> &str {
+    rule.id.as_deref().unwrap_or(&rule.title)
 }

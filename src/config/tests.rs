@@ -117,6 +117,55 @@ fn a_block_list_allows_networks() {
 }
 
 #[test]
+fn thresholds_that_cannot_mean_what_they_say_are_refused() {
+    let refused = |rules: &str, threshold: &str| {
+        let text = format!("{SMALL}{rules}\n[[blocklist.thresholds]]\n{threshold}\n");
+        let unusable = parse("p.toml", &text, Path::new(".")).unwrap_err();
+        unusable.to_string()
+    };
+    let rule = |id: &str, title: &str| {
+        format!("[[zones.rules]]\nid = \"{id}\"\ntitle = \"{title}\"\nexpression = \"ssl\"\n")
+    };
+    let scrapes = "name = \"t\"\nsignal = \"scrape\"\ncount = 2\nwithin = \"5m\"";
+    let requests = "name = \"t\"\nsignal = \"request\"\nkind = \"session\"\ncount = 2\n";
+    for (rules, threshold, expected) in [
+        (
+            String::new(),
+            scrapes.to_owned(),
+            "neither a signal nor a rule",
+        ),
+        (
+            rule("r1", "scrape") + &rule("r2", "scrape"),
+            scrapes.to_owned(),
+            "name one by its id: r1, r2",
+        ),
+        (
+            rule("r1", "token forging"),
+            "name = \"revoked certificate\"".to_owned(),
+            "both called \"token forging\"",
+        ),
+        (
+            rule("r1", "scrape"),
+            scrapes.replace("\"t\"", "\"r1\""),
+            "both called \"r1\"",
+        ),
+        (
+            String::new(),
+            format!("{requests}within = \"25m\""),
+            "steps of 10 minutes",
+        ),
+        (
+            String::new(),
+            format!("{requests}within = \"20m\"\ndistinct_endpoints = 3"),
+            "endpoints are not counted",
+        ),
+    ] {
+        let shown = refused(&rules, &threshold);
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+}
+
+#[test]
 fn credentials_in_an_address_are_refused_and_not_repeated() {
     for (address, refused) in [
         ("https://user:hunter2@clickhouse:8443", true),

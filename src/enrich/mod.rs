@@ -104,7 +104,8 @@ pub struct Judged {
     pub fingerprint: Option<[u8; 32]>,
     /// The client certificate, where it was logged: what rules ask for, see [`mtls::facts`].
     pub certificate: Option<Arc<mtls::Known>>,
-    /// What rules say, in their order: every one that was evaluated.
+    /// What rules say, in their order, without those that say plainly no, which are most: false, known to be, and so of no
+    /// consequence. [`rulebook::verdicts`] has them too.
     pub rules: Vec<RuleVerdict>,
 }
 

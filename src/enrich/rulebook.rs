@@ -11,34 +11,75 @@ use super::Judged;
 use super::rules::{Facts, evaluate};
 use crate::model::{Direction, Exchange, RuleAction, RuleKind, RuleVerdict, SchemaOutcome};
 use crate::policy::Zone;
-use crate::policy::rulebook::Rule;
+use crate::policy::rulebook::{Rule, Seen};
 
 /// Judges one exchange; everything else about it was judged before.
+///
+/// Only rules that the index cannot rule out are evaluated, and only what says more than a plain no is kept: see
+/// [`Judged::rules`]. [`verdicts`] has the rest.
 pub fn judge(zone: &Zone, exchange: &Exchange<'_>, judged: &mut Judged) {
-    let mut verdicts = std::mem::take(&mut judged.rules);
-    verdicts.clear();
+    let mut kept = std::mem::take(&mut judged.rules);
+    kept.clear();
     if !zone.rules.is_empty() {
         let facts = Facts::new(zone, exchange, judged);
+        let seen = Seen {
+            host: &judged.host,
+            method: &exchange.request.method,
+            path: &judged.path,
+            endpoint: &judged.endpoint,
+        };
         let mut token_rule_applied = false;
-        for (number, rule) in (0_u16..).zip(&zone.rules.rules) {
+        for (number, rule) in zone.rules.candidates(seen) {
             let is_token = rule.kind == RuleKind::Token;
-            if !rule.enabled || (is_token && token_rule_applied) || !covers(rule, zone, judged) {
+            if (is_token && token_rule_applied) || !covers(rule, zone, judged) {
                 continue;
             }
             token_rule_applied |= is_token;
             let answer = evaluate(&rule.expression, &facts);
-            verdicts.push(RuleVerdict {
-                rule: Some(number),
-                kind: rule.kind,
-                value: answer.value,
-                known: answer.known,
-                fires: answer.known && answer.value != is_token,
-                action: rule.action,
-            });
+            if answer.value || !answer.known || is_token {
+                kept.push(RuleVerdict {
+                    rule: Some(number),
+                    kind: rule.kind,
+                    value: answer.value,
+                    known: answer.known,
+                    fires: answer.known && answer.value != is_token,
+                    action: rule.action,
+                });
+            }
         }
-        verdicts.extend(schema_validation(zone, judged));
+        if judged.schema.request == SchemaOutcome::Violates {
+            kept.extend(schema_validation(zone, judged));
+        }
     }
-    judged.rules = verdicts;
+    judged.rules = kept;
+}
+
+/// Every verdict of a rule that was evaluated, in the order of the rules, schema validation last.
+#[must_use]
+pub fn verdicts(zone: &Zone, judged: &Judged) -> Vec<RuleVerdict> {
+    let numbers = (0_u16..).take(zone.rules.rules.len());
+    let rules = numbers.filter_map(|number| verdict(zone, judged, number));
+    rules.chain(schema_validation(zone, judged)).collect()
+}
+
+/// The verdict of the rule at this index, where it was evaluated.
+#[must_use]
+pub fn verdict(zone: &Zone, judged: &Judged, number: u16) -> Option<RuleVerdict> {
+    let mut kept = judged.rules.iter();
+    if let Some(kept) = kept.find(|verdict| verdict.rule == Some(number)) {
+        return Some(*kept);
+    }
+    let rule = zone.rules.rules.get(usize::from(number))?;
+    // Of the token rules only one is evaluated, and its verdict is kept.
+    let evaluated = rule.enabled && rule.kind != RuleKind::Token && covers(rule, zone, judged);
+    evaluated.then_some(RuleVerdict {
+        rule: Some(number),
+        kind: rule.kind,
+        value: false,
+        known: true,
+        fires: false,
+        action: rule.action,
+    })
 }
 
 fn covers(rule: &Rule, zone: &Zone, judged: &Judged) -> bool {
@@ -86,5 +127,7 @@ impl Judged {
     }
 }
 
+#[cfg(test)]
+mod random;
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,17 @@
 //! problem with its place; and warnings about rules that cannot mean what they say. What a rule says about an exchange is
 //! judged in `enrich::rules`.
 
+mod index;
 mod lints;
 mod selector;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use index::Index;
+pub use index::Seen;
 pub use selector::Selector;
 
 use super::objects::{OperationObject, RuleObject, SchemaActionObject, ZoneObject};
@@ -24,6 +28,8 @@ use crate::model::{
 
 /// Longest title and id, characters (feature map section 4.2).
 const MAX_TITLE: usize = 50;
+/// Most rules of a zone: what each exchange is held against takes a bit for each.
+const MAX_RULES: usize = 10_000;
 /// Longest description, characters (feature map section 4.2).
 const MAX_DESCRIPTION: usize = 500;
 /// What schema validation is called among rules.
@@ -77,6 +83,7 @@ pub struct RuleBook {
     pub rules: Vec<Rule>,
     /// What follows from requests that violate the schema.
     pub schema: SchemaActions,
+    index: Index,
 }
 
 /// What follows from a request that violates the schema of its operation.
@@ -203,12 +210,22 @@ impl RuleBook {
         let lists = zone.lists.as_ref().unwrap_or(&nothing);
         let names = Names::new(tokens, lists);
         let mut rules = Vec::new();
-        let mut seen: Vec<&str> = Vec::new();
-        for (number, object) in zone.rules.iter().enumerate() {
+        let mut seen = HashSet::new();
+        if zone.rules.len() > MAX_RULES {
+            problems.hint(
+                format!("{place}.rules"),
+                format!(
+                    "{} rules, and a zone has at most {MAX_RULES}",
+                    zone.rules.len()
+                ),
+                "one rule can name many values: ip.src in $list",
+            );
+        }
+        for (number, object) in zone.rules.iter().enumerate().take(MAX_RULES) {
             let place = format!("{place}.rules[{number}]");
             let id = object.id.as_deref().unwrap_or(&object.title);
             named(object, id, &place, problems);
-            if seen.contains(&id) {
+            if !seen.insert(id) {
                 problems.hint(
                     format!(
                         "{place}.{}",
@@ -218,7 +235,6 @@ impl RuleBook {
                     "evidence is counted by this name: give each rule its own title or id",
                 );
             }
-            seen.push(id);
             let selector =
                 Selector::compile(object, zone, operations, &place, (problems, warnings));
             match Expression::compile(&object.expression, &names) {
@@ -243,6 +259,7 @@ impl RuleBook {
             lints::check(&rules, place, warnings);
         }
         Self {
+            index: Index::new(&rules),
             rules,
             schema: SchemaActions::compile(zone),
         }
@@ -252,6 +269,12 @@ impl RuleBook {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.schema.is_empty()
+    }
+
+    /// The rules that may cover an exchange and say more about it than a plain no, in their order, with their indexes.
+    pub fn candidates(&self, seen: Seen<'_>) -> impl Iterator<Item = (u16, &Rule)> {
+        let numbers = self.index.candidates(seen);
+        numbers.filter_map(|number| Some((u16::try_from(number).ok()?, self.rules.get(number)?)))
     }
 
     /// Whether anything may refuse a request.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::range::Range;
 use crate::config::{Candidate, Subject, Trial};
-use crate::enrich::{Judge, Judged, entity};
+use crate::enrich::{Judge, Judged, entity, rulebook};
 use crate::model::{
     BlockKey, BlockKind, Direction, EventTime, Exchange, MtlsOutcome, Network, Reject, RuleKind,
     RuleVerdict, SchemaOutcome, SessionOutcome, TokenOutcome,
@@ -191,17 +191,14 @@ impl Sides<'_> {
     }
 
     fn rule(&self, number: usize, replaces: bool) -> Said {
-        let of = |judged: &Judged| {
-            let found = judged.rules.iter().find(|verdict| is(verdict, number));
-            found.copied()
-        };
+        let of = |(zone, judged)| rulebook::verdict(zone, judged, u16::try_from(number).ok()?);
         // The rule whose place it takes; a new rule is compared with all of them.
         let already = if replaces {
-            of(self.now.1).is_some_and(|verdict| verdict.fires)
+            of(self.now).is_some_and(|verdict| verdict.fires)
         } else {
             self.now.1.rules.iter().any(|verdict| verdict.fires)
         };
-        let (outcome, word) = match of(self.then.1) {
+        let (outcome, word) = match of(self.then) {
             None => (Outcome::NotCovered, "not_covered"),
             Some(verdict) if !verdict.known => (Outcome::NotCaptured, "not_captured"),
             Some(verdict) if verdict.fires => (Outcome::Matches, "fires"),

@@ -13,7 +13,7 @@ use crate::policy::objects::{
     FileText, OperationObject, RuleObject, SchemaActionObject, SchemaObject, ZoneObject,
 };
 
-fn rule(title: &str, kind: RuleKind, expression: &str) -> RuleObject {
+pub(super) fn rule(title: &str, kind: RuleKind, expression: &str) -> RuleObject {
     RuleObject {
         id: None,
         title: title.to_owned(),
@@ -29,7 +29,7 @@ fn rule(title: &str, kind: RuleKind, expression: &str) -> RuleObject {
     }
 }
 
-fn zone(rules: Vec<RuleObject>) -> ZoneObject {
+pub(super) fn zone(rules: Vec<RuleObject>) -> ZoneObject {
     let mut object = bare_zone();
     object.token_configurations = vec![configuration(
         "shop",
@@ -57,7 +57,8 @@ fn verdicts(zone: ZoneObject, exchange: &Exchange<'_>) -> Vec<(String, bool, boo
             verdict.fires,
         )
     };
-    judged.rules.iter().map(shown).collect()
+    let zone = &judge.policy().zones[0];
+    super::verdicts(zone, &judged).iter().map(shown).collect()
 }
 
 #[test]

@@ -31,7 +31,9 @@ pub struct Facts<'a> {
     zone: &'a Zone,
     exchange: &'a Exchange<'a>,
     judged: &'a Judged,
+    // Worked out once, because many rules ask.
     address: OnceCell<Option<IpAddr>>,
+    user_agent: OnceCell<Fact<Cow<'a, str>>>,
     uri: OnceCell<String>,
     raw_uri: OnceCell<String>,
     full_uri: OnceCell<String>,
@@ -46,6 +48,7 @@ impl<'a> Facts<'a> {
             exchange,
             judged,
             address: OnceCell::new(),
+            user_agent: OnceCell::new(),
             uri: OnceCell::new(),
             raw_uri: OnceCell::new(),
             full_uri: OnceCell::new(),
@@ -58,7 +61,7 @@ impl<'a> Facts<'a> {
         configurations.map(|configuration| configuration.id.as_str())
     }
 
-    fn headers(&self) -> &Headers<'a> {
+    fn headers(&self) -> &'a Headers<'a> {
         &self.exchange.request.headers
     }
 
@@ -158,19 +161,20 @@ fn value((_, value): Pair<'_>) -> Value<'_> {
     Value::text(value)
 }
 
-/// Shows all pairs with the place of each value among those of its name.
+/// Shows all pairs with the place of each value among those of its name; false after an early stop.
 fn places<'a, I: Iterator<Item = Pair<'a>>>(
     pairs: impl Fn() -> I,
     same: impl Fn(&str, &str) -> bool,
     see: &mut dyn FnMut(usize, Value<'a>) -> bool,
-) {
+) -> bool {
     for (number, (name, value)) in pairs().enumerate() {
         let before = pairs().take(number);
         let place = before.filter(|(other, _)| same(other, &name)).count();
         if !see(place, Value::text(value)) {
-            return;
+            return false;
         }
     }
+    true
 }
 
 /// The values of a header field; keys are in lower case, so any other key names nothing.
@@ -218,7 +222,11 @@ impl Source for Facts<'_> {
             Field::RawUriPath => known(&request.path),
             Field::HeadersTruncated => Fact::Known(Value::Bool(!self.headers().complete())),
             Field::Cookie => header("cookie"),
-            Field::UserAgent => header("user-agent"),
+            Field::UserAgent => {
+                let cell = &self.user_agent;
+                let found = cell.get_or_init(|| http::header(self.headers(), "user-agent"));
+                found.as_ref().map(|found| Value::text(found))
+            }
             Field::Referer => header("referer"),
             Field::ForwardedFor => header("x-forwarded-for"),
             Field::BodyRaw => {
@@ -252,6 +260,8 @@ impl Source for Facts<'_> {
             }
             Field::CertPresented => flag(judged.mtls.presented),
             Field::CertVerified => flag(judged.mtls.verified),
+            // Only a valid certificate counts as revoked (feature map section 5.1).
+            Field::CertRevoked if judged.mtls.verified == Some(false) => flag(Some(false)),
             Field::CertRevoked => flag(judged.mtls.revoked),
             Field::CertRfc9440TooLarge => self.too_large(Flag::Rfc9440TooLarge),
             Field::CertChainRfc9440TooLarge => self.too_large(Flag::ChainRfc9440TooLarge),
@@ -414,37 +424,34 @@ impl Source for Facts<'_> {
         let headers = self.headers();
         let exact = |left: &str, right: &str| left == right;
         let loose = |left: &str, right: &str| left.eq_ignore_ascii_case(right);
-        let of = |complete: bool, captured: Captured<'_>| match captured {
-            _ if complete => Fact::Known(()),
+        // What was found before an early stop is there, whatever else there may be.
+        let of = |whole: bool, complete: bool, captured: &Captured<'_>| match captured {
+            _ if complete || !whole => Fact::Known(()),
             Captured::Nothing => Fact::NotCaptured,
             _ => Fact::Partly(()),
+        };
+        let of_headers = |headers: &'s Headers<'s>,
+                          see: &mut dyn FnMut(usize, Value<'s>) -> bool| {
+            let whole = places(|| http::fields(headers), loose, see);
+            of(whole, headers.complete(), &headers.captured)
         };
         match field {
             Field::UriArgs => {
                 places(|| http::arguments(self.query()), exact, see);
                 Fact::Known(())
             }
-            Field::Headers => {
-                places(|| http::fields(headers), loose, see);
-                of(headers.complete(), headers.captured.clone())
-            }
+            Field::Headers => of_headers(headers, see),
             Field::ResponseHeaders => match &self.exchange.response {
                 None => Fact::NotCaptured,
-                Some(response) => {
-                    places(|| http::fields(&response.headers), loose, see);
-                    of(
-                        response.headers.complete(),
-                        response.headers.captured.clone(),
-                    )
-                }
+                Some(response) => of_headers(&response.headers, see),
             },
             Field::Cookies => {
-                places(|| http::cookies(headers), exact, see);
-                of(headers.would_show("cookie"), headers.captured.clone())
+                let whole = places(|| http::cookies(headers), exact, see);
+                of(whole, headers.would_show("cookie"), &headers.captured)
             }
-            Field::BodyForm => self
-                .form()
-                .map(|form| places(|| http::arguments(form), exact, see)),
+            Field::BodyForm => self.form().map(|form| {
+                places(|| http::arguments(form), exact, see);
+            }),
             Field::Claims => self.raw_claims(None, see),
             field => match claim_of(field) {
                 Some((claim, _)) => self.claims(claim, field.kind().of, None, see),

@@ -13,6 +13,8 @@ pub mod facts;
 mod filter;
 mod functions;
 mod http;
+#[cfg(test)]
+pub(in crate::enrich) mod random;
 mod source;
 mod stored;
 #[cfg(test)]

@@ -27,6 +27,16 @@ impl<T> Fact<T> {
         value.map_or(Self::NotCaptured, Self::Known)
     }
 
+    /// The same, borrowed.
+    pub(super) fn as_ref(&self) -> Fact<&T> {
+        match self {
+            Self::Known(value) => Fact::Known(value),
+            Self::Partly(value) => Fact::Partly(value),
+            Self::Missing => Fact::Missing,
+            Self::NotCaptured => Fact::NotCaptured,
+        }
+    }
+
     /// The same with another value.
     pub(super) fn map<U>(self, with: impl FnOnce(T) -> U) -> Fact<U> {
         match self {
@@ -50,7 +60,7 @@ pub trait Source {
     /// values. After an early stop the answer is [`Fact::Known`].
     fn each<'a>(&'a self, field: Field, key: Option<&str>, see: See<'_, 'a>) -> Fact<()>;
 
-    /// Every value of a map of arrays, with its place in its array.
+    /// Every value of a map of arrays, with its place in its array. After an early stop the answer is [`Fact::Known`].
     fn spread<'a>(
         &'a self,
         field: Field,

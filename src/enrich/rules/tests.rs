@@ -115,6 +115,20 @@ fn what_was_not_captured_is_missing_and_said_to_be_unknown() {
             r#"any(http.request.headers.names[*] eq "x-b")"#,
             says(false, false),
         ),
+        // What was found is there, whatever else there may be.
+        (
+            r#"any(http.request.headers[*][*] eq "1")"#,
+            says(true, true),
+        ),
+        (
+            r#"any(http.request.headers[*][*] eq "2")"#,
+            says(false, false),
+        ),
+        (
+            r#"not all(http.request.headers[*][0] ne "1")"#,
+            says(true, true),
+        ),
+        (r#"has_value(http.request.headers, "1")"#, says(true, true)),
         ("http.request.headers.truncated", says(true, true)),
     ] {
         assert_eq!(answer(expression, &exchange), expected, "{expression}");
@@ -142,6 +156,15 @@ fn both_expressions_of_the_mtls_guide_work_as_written() {
         assert_eq!(answer(seed, &exchange), says(first, true));
         assert_eq!(answer(with_revocation, &exchange), says(second, true));
     }
+    // What is not valid is not revoked either, whether the gateway says so or not.
+    let mut exchange = fixtures::exchange(&[], Captured::All);
+    exchange.certificate = Some(ClientCertificate {
+        presented: Some(true),
+        verified: Some(false),
+        ..ClientCertificate::default()
+    });
+    let revoked = answer("cf.tls_client_auth.cert_revoked", &exchange);
+    assert_eq!(revoked, says(false, true));
 }
 
 #[test]

@@ -36,6 +36,13 @@ impl Selector {
             && (self.ids.is_empty() || !self.ids.contains(&id()))
     }
 
+    /// The hosts that are covered, where each is named by itself.
+    pub(super) fn literal_hosts(&self) -> Option<Vec<&[u8]>> {
+        let literal =
+            !self.hosts.is_empty() && self.hosts.iter().all(|host| !host.starts_with('*'));
+        literal.then(|| self.hosts.iter().map(String::as_bytes).collect())
+    }
+
     /// Whether every request that the other one covers is covered by this one.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {

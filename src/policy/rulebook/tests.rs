@@ -4,7 +4,7 @@ use super::*;
 use crate::policy::compile;
 use crate::policy::objects::{OperationObject, RuleObject, SchemaActionObject, ZoneObject};
 
-fn rule(title: &str, kind: RuleKind, expression: &str) -> RuleObject {
+pub(super) fn rule(title: &str, kind: RuleKind, expression: &str) -> RuleObject {
     RuleObject {
         id: None,
         title: title.to_owned(),
@@ -20,7 +20,7 @@ fn rule(title: &str, kind: RuleKind, expression: &str) -> RuleObject {
     }
 }
 
-fn zone(rules: Vec<RuleObject>) -> ZoneObject {
+pub(super) fn zone(rules: Vec<RuleObject>) -> ZoneObject {
     ZoneObject {
         id: "z".to_owned(),
         hosts: vec!["api.example".to_owned(), "*.partners.example".to_owned()],

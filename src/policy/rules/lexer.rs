@@ -341,7 +341,7 @@ impl<'t> Cursor<'t> {
         match text.parse::<IpAddr>() {
             Ok(address) => {
                 self.at += text.len();
-                Ok(address)
+                Ok(address.to_canonical())
             }
             Err(_) => Err(self.error_at(
                 self.at,

@@ -219,6 +219,17 @@ pub(super) fn is_list_name(name: &str) -> bool {
 
 /// An address, `address/bits` or `address..address` as an inclusive range.
 pub(super) fn address_range(text: &str) -> Result<(IpAddr, IpAddr), String> {
+    let (first, last) = written_range(text)?;
+    // Addresses of events are canonical, so an IPv4 address in IPv6's clothes is meant as the former (RFC 4291 section
+    // 2.5.5.2).
+    let canonical = (first.to_canonical(), last.to_canonical());
+    Ok(match canonical {
+        (IpAddr::V4(_), IpAddr::V4(_)) => canonical,
+        _ => (first, last),
+    })
+}
+
+fn written_range(text: &str) -> Result<(IpAddr, IpAddr), String> {
     let address = |text: &str| {
         let address = text.parse::<IpAddr>();
         address.map_err(|_| format!("{text} is not an IP address"))

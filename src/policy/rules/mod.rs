@@ -21,6 +21,7 @@ mod lint;
 pub mod lists;
 mod operands;
 mod parser;
+pub mod required;
 #[cfg(test)]
 mod tests;
 pub mod types;

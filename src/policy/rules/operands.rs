@@ -198,7 +198,7 @@ impl Parser<'_, '_> {
             match nearest(&shown, known.iter().copied()) {
                 Some(near) => error.hint(format!("did you mean {near:?}?")),
                 None if known.is_empty() => error.hint("the zone has no token configuration"),
-                None => error.hint(format!("there is {:?}", known.join("\", \""))),
+                None => error.hint(format!("there is \"{}\"", known.join("\", \""))),
             }
         })
     }

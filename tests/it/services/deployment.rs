@@ -281,7 +281,7 @@ impl Deployment {
             let labels = holding(services, self, "labels");
             let insights = holding(services, self, "insights");
             assert!(
-                watch.elapsed() < Duration::from_mins(1),
+                watch.elapsed() < Duration::from_mins(3),
                 "labels at {last}: {labels:?} are not {expected:?}"
             );
             let judged = labels == expected;
@@ -325,7 +325,7 @@ impl Deployment {
                 return end;
             }
             assert!(
-                watch.elapsed() < Duration::from_mins(1),
+                watch.elapsed() < Duration::from_mins(3),
                 "no intent, only {metadata:?}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;

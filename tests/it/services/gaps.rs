@@ -12,7 +12,7 @@ use super::chaos::protocol::{append, by_status, event};
 use super::deployment::{Deployment, Options};
 use super::{Services, services, unique};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Removes every record of partition 0 before `offset`, as retention does.
 async fn forget(services: &Services, topic: &str, offset: i64) {

@@ -85,7 +85,7 @@ impl Replica {
                 return status;
             }
             assert!(
-                watch.elapsed() < Duration::from_mins(1),
+                watch.elapsed() < Duration::from_mins(3),
                 "it does not end:\n{}",
                 self.log()
             );
@@ -98,7 +98,7 @@ impl Replica {
         let watch = Stopwatch::start();
         while !self.log().contains(words) {
             assert!(
-                self.runs() && watch.elapsed() < Duration::from_mins(1),
+                self.runs() && watch.elapsed() < Duration::from_mins(3),
                 "it has not said {words:?}:\n{}",
                 self.log()
             );

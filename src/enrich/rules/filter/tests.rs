@@ -7,15 +7,13 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::common::DFSchema;
 use serde_json::json;
 
-mod random;
-
-use self::random::{ADDRESSES, Random, TEXTS, Writer};
+use super::super::random::{Random, Writer, exchange, tokens};
 use super::super::{Facts, holds};
 use super::*;
 use crate::enrich::evidence::{self, Evidence};
-use crate::enrich::fixtures::{self, NOW, bare_zone, configuration, signer};
+use crate::enrich::fixtures::{self, bare_zone, configuration, signer};
 use crate::enrich::{Judge, Judged, Shared};
-use crate::model::{Captured, ClientCertificate, EventTime, Exchange, Response};
+use crate::model::{Captured, Exchange};
 use crate::policy;
 use crate::policy::objects::{SessionIdentifierKind, SessionIdentifierObject, ZoneObject};
 use crate::policy::rules::types::Scalar;
@@ -46,90 +44,9 @@ fn judge() -> Judge {
     Judge::new(policy.into(), Shared::new(b"key").into())
 }
 
-/// An exchange of which much is missing and much was not captured.
-fn exchange(random: &mut Random, tokens: &[String]) -> Exchange<'static> {
-    let own = |text: &str| Cow::<'static, str>::Owned(text.to_owned());
-    let captured = match random.below(4) {
-        0 => Captured::Nothing,
-        1 => Captured::Names(vec![own("accept"), own("user-agent"), own("authorization")]),
-        _ => Captured::All,
-    };
-    let mut exchange = fixtures::exchange(&[], captured);
-    let mut field = |name: &str, value: &str| {
-        let field = (own(name), own(value));
-        exchange.request.headers.fields.push(field);
-    };
-    for name in [
-        "Accept",
-        "content-type",
-        "Origin",
-        "User-Agent",
-        "Cookie",
-        "X-Forwarded-For",
-        "via",
-    ] {
-        for _ in 0..random.below(3) {
-            field(name, random.pick(TEXTS));
-        }
-    }
-    if random.chance(70) {
-        field("Authorization", &tokens[random.below(tokens.len())]);
-    }
-    exchange.at =
-        EventTime::from_millis(NOW * 1_000 + i64::try_from(random.below(2_000)).unwrap()).unwrap();
-    let request = &mut exchange.request;
-    request.method = own(random.pick(&["GET", "POST", "é"]));
-    request.path = own(random.pick(&["/", "/a/b", "/A/B", "/a%b", "/a_b", "/a/7", "//x/../y"]));
-    request.query = random
-        .chance(50)
-        .then(|| own(random.pick(&["x=1&y=2", "a", "", "x=1&x=2"])));
-    request.scheme = random
-        .chance(60)
-        .then(|| own(random.pick(&["http", "https"])));
-    request.body = random.chance(40).then(|| Cow::Borrowed(&b"a=1&b"[..]));
-    request.body_bytes = random.chance(50).then(|| random.next() % 6);
-    let client = &mut exchange.client;
-    client.ip = random.chance(80).then(|| own(random.pick(ADDRESSES)));
-    client.asn = random.chance(50).then_some(64_500);
-    client.country = random.chance(50).then(|| own(random.pick(&["NL", "x"])));
-    exchange.certificate = random.chance(60).then(|| ClientCertificate {
-        presented: random.chance(70).then(|| random.chance(60)),
-        verified: random.chance(70).then(|| random.chance(60)),
-        revoked: random.chance(50).then(|| random.chance(30)),
-        subject_dn: random
-            .chance(50)
-            .then(|| own(random.pick(&["CN=a", "CN=b"]))),
-        ..ClientCertificate::default()
-    });
-    exchange.response = random.chance(70).then(|| {
-        let mut headers = fixtures::exchange(&[], Captured::All).request.headers;
-        headers
-            .fields
-            .push((own("Server"), own(random.pick(TEXTS))));
-        Response {
-            status: [200, 404, 503][random.below(3)],
-            headers,
-            body: None,
-            body_bytes: None,
-            duration_ms: random.chance(50).then_some(12.5),
-        }
-    });
-    exchange
-}
-
 /// Exchanges with their verdicts.
 fn rows(judge: &Judge, random: &mut Random) -> Vec<(Exchange<'static>, Judged)> {
-    let shop = signer("HS256");
-    let good = shop
-        .token(&json!({"iss": "me", "aud": ["a", "b", 3], "sub": "s", "iat": NOW, "nbf": NOW - 5}));
-    let odd = shop.token(&json!({"aud": [], "iat": 12.7, "iss": 5}));
-    let tokens = [
-        good.clone(),
-        odd,
-        format!("{good}x"),
-        "Basic x".to_owned(),
-        String::new(),
-    ];
+    let tokens = tokens();
     let row = |_| {
         let exchange = exchange(random, &tokens);
         let mut judged = Judged::default();

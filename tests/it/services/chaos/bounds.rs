@@ -9,7 +9,7 @@ use super::protocol::{append, by_status, event};
 use super::{options, traffic};
 use crate::command::reports;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 #[tokio::test]
 async fn one_wild_timestamp_touches_nothing_else() {

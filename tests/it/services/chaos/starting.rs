@@ -12,7 +12,7 @@ use super::super::{free_ports, services, unique};
 use super::protocol::{append, by_status, event};
 use crate::services_clickhouse::{migrated, sql};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// An address at which nobody listens until it is opened; then it leads to another one.
 struct Gate {

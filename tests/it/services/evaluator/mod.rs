@@ -31,7 +31,7 @@ use gatewatch::store::clickhouse::{Detections, FlushRange, LedgerRow, StoreError
 
 const MINUTE: i64 = 60_000;
 /// Long enough for a slow machine; nothing waits that long when it works.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// (minute, method, session, requests); always answered with 200.
 type Row = (i64, &'static str, &'static str, u64);

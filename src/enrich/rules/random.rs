@@ -1,35 +1,41 @@
-//! Random expressions over everything that is stored, the same in every run.
+//! Random expressions over everything that is stored, and random exchanges, the same in every run.
+
+use std::borrow::Cow;
+
+use serde_json::json;
 
 use crate::enrich::evidence::stored_fields;
+use crate::enrich::fixtures::{self, NOW, signer};
+use crate::model::{Captured, ClientCertificate, EventTime, Exchange, Response};
 use crate::policy::rules::fields::Field;
 use crate::policy::rules::types::{Scalar, Shape};
 
 /// Numbers that look random and are the same in every run (xorshift*, Marsaglia 2003, Vigna 2016).
-pub(super) struct Random(pub(super) u64);
+pub(in crate::enrich) struct Random(pub(in crate::enrich) u64);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(in crate::enrich) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
     }
 
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub(in crate::enrich) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).unwrap()
     }
 
-    pub(super) fn chance(&mut self, percent: u64) -> bool {
+    pub(in crate::enrich) fn chance(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }
 
-    pub(super) fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+    pub(in crate::enrich) fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
         from[self.below(from.len())]
     }
 }
 
 /// Texts that occur in events, nearly occur, or are dangerous to a translation.
-pub(super) const TEXTS: &[&str] = &[
+pub(in crate::enrich) const TEXTS: &[&str] = &[
     "",
     "GET",
     "POST",
@@ -81,7 +87,7 @@ const NUMBERS: &[&str] = &[
     "12",
     "0x10",
 ];
-pub(super) const ADDRESSES: &[&str] = &[
+pub(in crate::enrich) const ADDRESSES: &[&str] = &[
     "192.0.2.1",
     "192.0.2.77",
     "10.0.0.1",
@@ -113,7 +119,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Writes random expressions over everything that is stored.
-pub(super) struct Writer(pub(super) Random);
+pub(in crate::enrich) struct Writer(pub(in crate::enrich) Random);
 
 impl Writer {
     fn some(&mut self, from: &[&str], write: fn(&str) -> String) -> String {
@@ -295,7 +301,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn expression(&mut self, depth: usize) -> String {
+    pub(in crate::enrich) fn expression(&mut self, depth: usize) -> String {
         if depth == 0 || self.0.chance(25) {
             return self.test();
         }
@@ -310,4 +316,90 @@ impl Writer {
             }
         }
     }
+}
+
+/// Bearer tokens of the key "shop", good and bad.
+pub(in crate::enrich) fn tokens() -> Vec<String> {
+    let shop = signer("HS256");
+    let good = shop
+        .token(&json!({"iss": "me", "aud": ["a", "b", 3], "sub": "s", "iat": NOW, "nbf": NOW - 5}));
+    let odd = shop.token(&json!({"aud": [], "iat": 12.7, "iss": 5}));
+    vec![
+        good.clone(),
+        odd,
+        format!("{good}x"),
+        "Basic x".to_owned(),
+        String::new(),
+    ]
+}
+
+/// An exchange of which much is missing and much was not captured.
+pub(in crate::enrich) fn exchange(random: &mut Random, tokens: &[String]) -> Exchange<'static> {
+    let own = |text: &str| Cow::<'static, str>::Owned(text.to_owned());
+    let captured = match random.below(4) {
+        0 => Captured::Nothing,
+        1 => Captured::Names(vec![own("accept"), own("user-agent"), own("authorization")]),
+        _ => Captured::All,
+    };
+    let mut exchange = fixtures::exchange(&[], captured);
+    let mut field = |name: &str, value: &str| {
+        let field = (own(name), own(value));
+        exchange.request.headers.fields.push(field);
+    };
+    for name in [
+        "Accept",
+        "content-type",
+        "Origin",
+        "User-Agent",
+        "Cookie",
+        "X-Forwarded-For",
+        "via",
+    ] {
+        for _ in 0..random.below(3) {
+            field(name, random.pick(TEXTS));
+        }
+    }
+    if random.chance(70) {
+        field("Authorization", &tokens[random.below(tokens.len())]);
+    }
+    exchange.at =
+        EventTime::from_millis(NOW * 1_000 + i64::try_from(random.below(2_000)).unwrap()).unwrap();
+    let request = &mut exchange.request;
+    request.method = own(random.pick(&["GET", "POST", "é"]));
+    request.path = own(random.pick(&["/", "/a/b", "/A/B", "/a%b", "/a_b", "/a/7", "//x/../y"]));
+    request.query = random
+        .chance(50)
+        .then(|| own(random.pick(&["x=1&y=2", "a", "", "x=1&x=2"])));
+    request.scheme = random
+        .chance(60)
+        .then(|| own(random.pick(&["http", "https"])));
+    request.body = random.chance(40).then(|| Cow::Borrowed(&b"a=1&b"[..]));
+    request.body_bytes = random.chance(50).then(|| random.next() % 6);
+    let client = &mut exchange.client;
+    client.ip = random.chance(80).then(|| own(random.pick(ADDRESSES)));
+    client.asn = random.chance(50).then_some(64_500);
+    client.country = random.chance(50).then(|| own(random.pick(&["NL", "x"])));
+    exchange.certificate = random.chance(60).then(|| ClientCertificate {
+        presented: random.chance(70).then(|| random.chance(60)),
+        verified: random.chance(70).then(|| random.chance(60)),
+        revoked: random.chance(50).then(|| random.chance(30)),
+        subject_dn: random
+            .chance(50)
+            .then(|| own(random.pick(&["CN=a", "CN=b"]))),
+        ..ClientCertificate::default()
+    });
+    exchange.response = random.chance(70).then(|| {
+        let mut headers = fixtures::exchange(&[], Captured::All).request.headers;
+        headers
+            .fields
+            .push((own("Server"), own(random.pick(TEXTS))));
+        Response {
+            status: [200, 404, 503][random.below(3)],
+            headers,
+            body: None,
+            body_bytes: None,
+            duration_ms: random.chance(50).then_some(12.5),
+        }
+    });
+    exchange
 }
