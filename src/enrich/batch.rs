@@ -245,7 +245,8 @@ impl FlushBuilder {
                 );
                 if signal.1 && admitted != OVERFLOW {
                     let entity = (BlockKind::parse(kind).unwrap_or(BlockKind::Ip), entity);
-                    self.hits.add(&zone.id, entity, signal.0, id);
+                    let seen = (exchange.at.millis(), id);
+                    self.hits.add(&zone.id, entity, signal.0, seen);
                 }
             }
         }
@@ -272,8 +273,8 @@ impl FlushBuilder {
                 _ => None,
             };
             if let Some(entity) = entity {
-                let id = exchange.id.as_deref();
-                self.hits.add(&zone.id, (*kind, &entity), signal, id);
+                let seen = (exchange.at.millis(), exchange.id.as_deref());
+                self.hits.add(&zone.id, (*kind, &entity), signal, seen);
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::publish::feed::Feed;
 use crate::publish::file::TopicFiles;
 use crate::publish::{BLOCK_LIST, events};
 use crate::source::file::Fingerprint;
-use crate::store::local::{Checkpoint, Commit, LocalStore, Range};
+use crate::store::local::{Checkpoint, Commit, LocalStore, Range, inbox};
 use crate::telemetry::{Metrics, Stage};
 use crate::window::{self, Resolution};
 
@@ -395,6 +395,7 @@ impl Committer {
         for (result, count) in published.decided {
             self.metrics.block_list_decided(result, count);
         }
+        inbox::make_room(&self.folder, published.taken)?;
         let listed = published.changes;
         if listed > 0 {
             *self.published.entry(BLOCK_LIST).or_default() += listed;
