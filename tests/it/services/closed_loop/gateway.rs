@@ -207,7 +207,8 @@ async fn a_gateway_refuses_whom_another_process_listed() {
         }
         assert!(watch.elapsed() < PATIENCE, "no tombstone in {newest:?}");
     };
-    assert_eq!(tombstones, 2);
+    // The brief one may have been listed more than once.
+    assert!(tombstones >= 2, "{tombstones}");
     for (wave, number, holds) in [(1, 1, false), (1, 2, true), (9, 1, true)] {
         assert_eq!(
             newest.get(&key(wave, number)),

@@ -146,8 +146,7 @@ async fn thresholds_list_at_their_limits_over_what_is_stored() {
     // The operator means one of them, and the list is full.
     let [port] = free_ports();
     let full = format!(
-        "enforce = true\nmax = {}\n[[blocklist.thresholds]]\nname = \"token forging\"\naction = \"block\"\n\
-         [check]\n[api]\nlisten = \"127.0.0.1:{port}\"\nstate = \"{}\"",
+        "enforce = true\nmax = {}\n[check]\n[api]\nlisten = \"127.0.0.1:{port}\"\nstate = \"{}\"",
         whole.len(),
         service.path("control.db").display()
     );
@@ -155,6 +154,8 @@ async fn thresholds_list_at_their_limits_over_what_is_stored() {
         "allow = [\"192.0.2.0/24\"]",
         &format!("allow = [\"192.0.2.0/24\"]\n{full}"),
     );
+    let name = "name = \"token forging\"\n";
+    service.edit(name, &format!("{name}action = \"block\"\n"));
     let running = service.start();
     let enforced = |listed: &BTreeMap<String, Value>| -> Vec<String> {
         let meant = listed
