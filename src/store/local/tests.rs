@@ -291,6 +291,7 @@ async fn a_measure_that_older_files_do_not_have_is_empty_there() {
         sums.push(RecordBatch::try_from_iter(columns).unwrap());
         let commit = Commit {
             sums: &sums,
+            events: None,
             checkpoint: None,
             outgrown: None,
             topics: BTreeMap::new(),
