@@ -66,6 +66,8 @@ impl Drop for Shipper {
     }
 }
 
+/// The zone of the example, with a rule and a threshold that block. A client that asks until it is refused no more is refused
+/// often enough for the threshold of refusals, which is not what is looked at here.
 fn body(site: &Site) -> String {
     format!(
         "[blocklist]\nenforce = true\n\
