@@ -19,10 +19,11 @@ use self::hits::{Hit, Hits};
 use self::interner::{Entitled, Operations};
 use super::Judged;
 use super::entity::{self, address, hexadecimal};
+use super::evidence::kept::{Keeping, Kept};
 use super::privacy::Hasher;
 use crate::model::{
-    BlockKind, Exchange, MtlsOutcome, OVERFLOW, RuleAction, RuleVerdict, Samples, SessionOutcome,
-    TokenOutcome, TokenReason,
+    BlockKind, Exchange, MtlsOutcome, Network, OVERFLOW, RuleAction, RuleVerdict, Samples,
+    SessionOutcome, TokenOutcome, TokenReason,
 };
 use crate::policy::Zone;
 
@@ -55,6 +56,10 @@ pub struct FlushBatches {
     pub entities_overflowed: u64,
     /// What rules that block found, in the order in which it was first seen.
     pub hits: Vec<Hit>,
+    /// Exchanges that are kept as evidence; `None` when none are.
+    pub events: Option<RecordBatch>,
+    /// Exchanges that would have been kept too, were there no bound.
+    pub events_overflowed: u64,
 }
 
 /// Appends exchanges to the columns of the current flush.
@@ -68,6 +73,9 @@ pub struct FlushBuilder {
     violations: Violations,
     signals: Entities,
     hits: Hits,
+    kept: Option<Kept>,
+    /// Whose requests list nobody.
+    spared: Vec<Network>,
     sketch_key: [u8; 16],
     appended: usize,
     /// Rows of the tables that have several for one exchange.
@@ -94,10 +102,50 @@ impl FlushBuilder {
             violations: Violations::default(),
             signals: Entities::default(),
             hits: Hits::default(),
+            kept: None,
+            spared: Vec::new(),
             sketch_key: hasher.hash("", "sketch", b""),
             appended: 0,
             detail_rows: 0,
         }
+    }
+
+    /// The same flush, which keeps exchanges as evidence too.
+    #[must_use]
+    pub fn keeping(mut self, keeping: Keeping, hasher: &Hasher) -> Self {
+        self.kept = Some(Kept::new(keeping, hasher));
+        self
+    }
+
+    /// The same flush, in which requests from these networks list nobody: refusing the session or the user agent of an
+    /// allowed client would refuse the client.
+    #[must_use]
+    pub fn sparing(mut self, allowed: &[Network]) -> Self {
+        self.spared = allowed.to_vec();
+        self
+    }
+
+    /// Keeps an exchange as evidence if there is a reason to; `position` is (source, partition, offset) of its record.
+    ///
+    /// # Errors
+    /// Only when Arrow refuses our own columns, which is a bug.
+    pub fn keep(
+        &mut self,
+        zone: &Zone,
+        exchange: &Exchange<'_>,
+        judged: &Judged,
+        position: (&str, i32, u64),
+    ) -> Result<(), ArrowError> {
+        match &mut self.kept {
+            Some(kept) => kept.append(zone, exchange, judged, position),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of the evidence kept since the last flush.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.kept.as_ref().map_or(0, Kept::bytes)
     }
 
     /// Exchanges appended since the last flush.
@@ -192,6 +240,7 @@ impl FlushBuilder {
         if built_in.iter().all(|(raised, _)| !raised) && fired().next().is_none() {
             return;
         }
+        let spared = client.is_some_and(|ip| self.spared.iter().any(|of| of.contains(ip)));
         let endpoint = self.observe(self.operations.key().as_bytes());
         let address = client.map(|ip| self.observe_address(ip));
         let ip = client.map(|ip| ip.to_string());
@@ -243,14 +292,14 @@ impl FlushBuilder {
                     address,
                     sample,
                 );
-                if signal.1 && admitted != OVERFLOW {
+                if signal.1 && admitted != OVERFLOW && !spared {
                     let entity = (BlockKind::parse(kind).unwrap_or(BlockKind::Ip), entity);
                     let seen = (exchange.at.millis(), id);
                     self.hits.add(&zone.id, entity, signal.0, seen);
                 }
             }
         }
-        for verdict in judged.blocking() {
+        for verdict in judged.blocking().filter(|_| !spared) {
             self.add_unwindowed(zone, exchange, judged, *verdict);
         }
     }
@@ -290,7 +339,16 @@ impl FlushBuilder {
         let entities_overflowed = std::mem::take(&mut self.entities.overflowed)
             + std::mem::take(&mut self.hits.overflowed);
         self.entities.clear();
+        let (events, events_overflowed) = match &mut self.kept {
+            Some(kept) => {
+                let (rows, overflowed) = kept.finish()?;
+                ((rows.num_rows() > 0).then_some(rows), overflowed)
+            }
+            None => (None, 0),
+        };
         Ok(FlushBatches {
+            events,
+            events_overflowed,
             overflowed,
             entities_overflowed,
             hits: self.hits.finish(),
@@ -344,7 +402,7 @@ fn signals(status: u16, judged: &Judged) -> [(bool, &'static str); 5] {
 }
 
 /// Whether nobody can have been given such a token. An expired one was issued once, and an unknown key may be a new one.
-fn forged(outcome: TokenOutcome) -> bool {
+pub(super) fn forged(outcome: TokenOutcome) -> bool {
     matches!(
         outcome.reason(),
         Some(

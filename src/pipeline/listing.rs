@@ -298,6 +298,7 @@ impl Desk {
         let journal = self.listing.write(&mut self.topics)?;
         self.store.commit(Commit {
             sums: &[],
+            events: None,
             checkpoint: None,
             outgrown: None,
             topics: self.topics.lengths(),

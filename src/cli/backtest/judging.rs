@@ -12,7 +12,7 @@ use crate::model::{
     BlockKey, BlockKind, Direction, EventTime, Exchange, MtlsOutcome, Network, Reject, RuleKind,
     RuleVerdict, SchemaOutcome, SessionOutcome, TokenOutcome,
 };
-use crate::pipeline::Sink;
+use crate::pipeline::{Emitted, Sink};
 use crate::policy::Zone;
 use crate::posture::backtest::{Case, Finding, Limits, Outcome, Standing, Tally};
 
@@ -86,7 +86,7 @@ impl<'t> Trying<'t> {
 }
 
 impl Sink for Trying<'_> {
-    fn judged(&mut self, judge: &Judge, exchange: &Exchange<'_>, judged: &Judged, _: bool) {
+    fn judged(&mut self, judge: &Judge, exchange: &Exchange<'_>, judged: &Judged, _: Emitted) {
         self.totals.exchanges += 1;
         widen(&mut self.totals.seen, exchange.at);
         if !self.range.contains(exchange.at) {
