@@ -323,13 +323,13 @@ pub struct Unusable {
 }
 
 impl Unusable {
-    /// One problem without a line.
+    /// One problem without a line; an empty hint is none.
     #[must_use]
     pub fn one(file: String, place: String, message: String, hint: &str) -> Self {
         let problem = Problem {
             place,
             message,
-            hint: Some(hint.to_owned()),
+            hint: (!hint.is_empty()).then(|| hint.to_owned()),
         };
         Self {
             file,

@@ -254,8 +254,7 @@ impl RuleBook {
                     lists: Listing::of(object.kind).with(object.block.as_ref(), object.duration),
                 }),
                 Err(error) => {
-                    let picture = error.render(&object.expression).replace('\n', "\n    ");
-                    let message = format!("refused at character {}\n    {picture}", error.at + 1);
+                    let message = error.as_problem(&object.expression);
                     problems.add(format!("{place}.expression"), message);
                 }
             }

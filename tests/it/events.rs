@@ -295,7 +295,7 @@ fn what_cannot_be_asked_is_refused_with_its_place_and_the_reason() {
     for (arguments, words) in [
         (
             &["--where", "http.hots eq \"a\""][..],
-            &["http.hots eq \"a\"\n^^^^^^^^^ ", "http.host"][..],
+            &["http.hots eq \"a\"\n    ^^^^^^^^^ ", "http.host"][..],
         ),
         (
             &["--where", "http.cookie contains \"sid\""],

@@ -68,7 +68,7 @@ impl Question {
             let several = zones.len() > 1;
             let names = Names::new(&zone.tokens, &zone.lists);
             let expression = Expression::compile(text, &names).map_err(|error| {
-                let message = format!("{error}\n{}", error.render(text));
+                let message = error.as_problem(text);
                 // Names differ from zone to zone, so another one may be meant.
                 let hint = if several {
                     "--zone ID asks one zone"

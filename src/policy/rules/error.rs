@@ -94,6 +94,13 @@ impl ExpressionError {
         }
         picture
     }
+
+    /// The same for a list of problems: the place in words, and the picture below it, indented.
+    #[must_use]
+    pub fn as_problem(&self, text: &str) -> String {
+        let picture = self.render(text).replace('\n', "\n    ");
+        format!("refused at character {}\n    {picture}", self.at + 1)
+    }
 }
 
 impl fmt::Display for ExpressionError {
