@@ -11,6 +11,7 @@
 
 mod columns;
 pub mod defaults;
+pub mod history;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -170,11 +171,13 @@ impl Watch {
         };
         for row in 0..rows.num_rows() {
             let row = columns.row(row);
-            let counts = |threshold: &Threshold| {
-                threshold.signal == row.signal && threshold.kind.as_str() == row.kind
-            };
             // What fell under a cap is nobody.
-            if row.entity == crate::model::OVERFLOW || !self.thresholds.iter().any(counts) {
+            if row.entity == crate::model::OVERFLOW
+                || !self
+                    .thresholds
+                    .iter()
+                    .any(|threshold| row.counts(threshold))
+            {
                 continue;
             }
             let entity = (row.zone.into(), row.kind.into(), row.entity.into());
@@ -203,7 +206,7 @@ impl Watch {
             let Ok(key) = BlockKey::new(&entity.0, kind, &entity.2) else {
                 continue;
             };
-            let Some(watched) = self.entities.get(&entity) else {
+            let Some(watched) = self.entities.get_mut(&entity) else {
                 continue;
             };
             let before = crossings.len();
@@ -244,6 +247,10 @@ impl Watch {
             }
             if crossings.len() > before {
                 changed.push(key);
+            }
+            // Not before: of a log that is read at once a flush holds many hours, and each of them counts.
+            for series in watched.signals.values_mut() {
+                series.forget(self.kept);
             }
         }
         changed.extend(self.forget());
