@@ -19,10 +19,12 @@
 //! 3. [`correlate`] joins request and response halves. Its state is an offset, a clock and a short list, so any reader
 //!    can rebuild it from the log.
 //! 4. [`enrich`] judges the exchange against a [`policy::Policy`]: four verdicts, one function each, in event time. Then
-//!    it appends the outcome to Arrow columns; nothing of the event itself is kept.
+//!    it appends the outcome to Arrow columns. Of the event itself nothing is kept, unless the pipeline keeps
+//!    [evidence](enrich::evidence): then what broke something, and a sample, become rows of the table
+//!    [`events`](window::events), without credentials, which [`cli::events`] asks in the rules language.
 //! 5. [`window`] adds up the columns of one flush by the SQL in `sql/windows/`. Sums are additive, so rows of different
 //!    flushes, files and nodes merge by addition and a late event needs no special path.
-//! 6. [`store`] keeps the sums and merges them when they are read: [Parquet files](store::local) for one node,
+//! 6. [`store`] keeps the sums (and the evidence, as it is) and merges them when they are read: [Parquet files](store::local) for one node,
 //!    [ClickHouse](store::clickhouse) for many. Both answer with the same rows.
 //! 7. [`detect`] judges sliding sums of the last 24 hours at every tick of event time: labels and insights. Of several
 //!    nodes one at a time does so, see [`pipeline::evaluator`].

@@ -129,6 +129,8 @@ pub struct Flushed {
     pub operations_overflowed: u64,
     /// Signals whose entity fell into `{overflow}`.
     pub entities_overflowed: u64,
+    /// Exchanges that were not kept as evidence because the flush had its share.
+    pub events_overflowed: u64,
     /// Refused records: reason and count, a reason may come more than once.
     pub rejected: Vec<(&'static str, u64)>,
 }
@@ -375,6 +377,7 @@ impl Metrics {
         for (kind, count) in [
             ("operations", flushed.operations_overflowed),
             ("entities", flushed.entities_overflowed),
+            ("evidence", flushed.events_overflowed),
         ] {
             self.overflow.get_or_create(&OfKind { kind }).inc_by(count);
         }

@@ -6,11 +6,14 @@
 //! | `/check` | |
 //! | --- | --- |
 //! | `x-original-method`, `x-original-uri`, `x-original-host` | required |
-//! | `x-original-address` | the client's address |
-//! | `x-original-scheme`, `x-original-asn` | |
+//! | `x-original-address` | the client's address; brackets, a port and a zone around it are taken off |
+//! | `x-original-scheme` | |
+//! | `x-original-asn` | `64500`, `AS64500 Example` |
 //! | `x-original-certificate` | PEM, URL-encoded (`$ssl_client_escaped_cert`) |
 //! | `x-original-verify` | `$ssl_client_verify`: `SUCCESS`, `FAILED…`, `NONE` |
 //! | `x-gatewatch-key` | when `check.key` is configured |
+//!
+//! One that is there twice is an error of the gateway, which lets the client's own pass: 400.
 //!
 //! Envoy asks with the original method, host and path after the prefix; the client's address is the last one in
 //! `x-forwarded-for`, which Envoy appends itself (`use_remote_address`), or with `check.trusted_hops` one before it. Bodies
@@ -26,7 +29,8 @@ use axum::routing::any;
 use percent_encoding::percent_decode_str;
 
 use super::access::message;
-use super::gate::Gate;
+use super::client::{self, Asn};
+use super::gate::{Gate, Unread};
 use crate::clock;
 use crate::model::{Captured, Client, ClientCertificate, EventTime, Exchange, Headers, Request};
 
@@ -56,6 +60,20 @@ pub(super) fn router(gate: Gate) -> Router {
         .route("/ext_authz/", any(ext_authz))
         .route("/ext_authz/{*path}", any(ext_authz))
         .with_state(gate)
+}
+
+/// A header of the description that is there twice. One of the two is not the gateway's, and nobody can tell which.
+fn twice(headers: &HeaderMap) -> Option<&HeaderName> {
+    let mut ours = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(ORIGINAL));
+    ours.find(|name| headers.get_all(*name).iter().nth(1).is_some())
+}
+
+/// Whether a user agent is no text: what stands for it in an exchange is not what was sent.
+fn foreign_agent(headers: &HeaderMap) -> bool {
+    let mut agents = headers.get_all(header::USER_AGENT).iter();
+    agents.any(|agent| str::from_utf8(agent.as_bytes()).is_err())
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<Cow<'h, str>> {
@@ -122,15 +140,29 @@ async fn auth_request(State(gate): State<Gate>, headers: HeaderMap) -> Response 
         let words = "x-original-method, x-original-uri and x-original-host are needed";
         return message(StatusCode::BAD_REQUEST, words);
     };
+    if let Some(name) = twice(&headers) {
+        return message(StatusCode::BAD_REQUEST, &format!("{name} is given twice"));
+    }
     let (path, query) = target(&uri);
-    let asn = text(&headers, "x-original-asn");
+    let bytes = |name| headers.get(name).map(HeaderValue::as_bytes);
+    let asn = client::asn(bytes("x-original-asn"));
+    let unread = Unread {
+        asn: asn == Asn::Unread,
+        agent: foreign_agent(&headers),
+    };
     let exchange = Exchange {
         id: None,
         at: now(),
         zone: None,
         client: Client {
-            ip: text(&headers, "x-original-address"),
-            asn: asn.and_then(|asn| asn.parse().ok()),
+            // On a Unix socket nobody has an address, and nginx says so.
+            ip: bytes("x-original-address")
+                .filter(|sent| *sent != b"unix:")
+                .map(client::described),
+            asn: match asn {
+                Asn::Known(number) => Some(number),
+                Asn::Unknown | Asn::Unread => None,
+            },
             ..Client::default()
         },
         certificate: certificate(&headers),
@@ -150,7 +182,7 @@ async fn auth_request(State(gate): State<Gate>, headers: HeaderMap) -> Response 
         },
         response: None,
     };
-    answer(&gate, &headers, &exchange)
+    answer(&gate, &headers, &exchange, unread)
 }
 
 async fn ext_authz(
@@ -173,15 +205,19 @@ async fn ext_authz(
     // Envoy passes Authorization and what its configuration lists; of others nothing is known.
     let mut names: Vec<Cow<'_, str>> = fields.iter().map(|(name, _)| name.clone()).collect();
     names.push(Cow::Borrowed("authorization"));
-    let forwarded = headers.get_all("x-forwarded-for").iter().next_back();
-    let forwarded = forwarded.and_then(|value| value.to_str().ok());
-    let address = forwarded.and_then(|list| gate.forwarded(list));
+    let lines = headers.get_all("x-forwarded-for").iter();
+    let address = gate.forwarded(lines.map(HeaderValue::as_bytes));
+    let unread = Unread {
+        asn: false,
+        agent: foreign_agent(&headers),
+    };
     let exchange = Exchange {
         id: None,
         at: now(),
         zone: None,
         client: Client {
-            ip: address.map(Cow::Borrowed),
+            // Envoy always appends one: without it nobody knows who asks.
+            ip: Some(client::described(address.unwrap_or_default())),
             ..Client::default()
         },
         certificate: None,
@@ -200,7 +236,7 @@ async fn ext_authz(
         },
         response: None,
     };
-    answer(&gate, &headers, &exchange)
+    answer(&gate, &headers, &exchange, unread)
 }
 
 /// The present as an event's time.
@@ -208,12 +244,12 @@ pub(super) fn now() -> EventTime {
     EventTime::clamped(clock::now_millis())
 }
 
-fn answer(gate: &Gate, headers: &HeaderMap, exchange: &Exchange<'_>) -> Response {
+fn answer(gate: &Gate, headers: &HeaderMap, exchange: &Exchange<'_>, unread: Unread) -> Response {
     if !gate.admits(headers.get(KEY).map(HeaderValue::as_bytes)) {
         tracing::warn!("a gateway asked without the key of [check]");
         return message(StatusCode::FORBIDDEN, "x-gatewatch-key is missing or wrong");
     }
-    let answer = gate.ask(exchange);
+    let answer = gate.ask_about(exchange, unread);
     let mut response = if answer.allows() {
         StatusCode::OK.into_response()
     } else {

@@ -6,22 +6,24 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 
 use super::access::{message, reader};
+use super::coding::Coding;
 use super::feeds::Readers;
 use crate::clock;
 use crate::config::FeedKey;
 use crate::enforce::Selection;
-use crate::enforce::render::{Decision, Filter, Wanted, live, startup, stream};
+use crate::enforce::render::{Decision, Filter, Page, Wanted, live, startup, stream};
 use crate::model::Network;
 
 /// Longest report about itself that a bouncer may send, bytes.
@@ -50,11 +52,22 @@ pub(super) fn router(readers: Readers) -> Router {
         .with_state(Lapi { readers, pulls })
 }
 
-/// Query parameters; the last of a name counts.
-type Parameters = Query<HashMap<String, String>>;
+/// Query parameters as they were sent.
+type Sent = Query<Vec<(String, String)>>;
+/// Query parameters by name.
+type Parameters = HashMap<String, String>;
+
+/// The first of a name counts, as with the reference.
+fn first(Query(sent): Sent) -> Parameters {
+    let mut first = Parameters::new();
+    for (name, value) in sent {
+        first.entry(name).or_insert(value);
+    }
+    first
+}
 
 /// The members of a comma list.
-fn list(parameters: &HashMap<String, String>, name: &str) -> Vec<String> {
+fn list(parameters: &Parameters, name: &str) -> Vec<String> {
     let text = parameters.get(name).map(String::as_str).unwrap_or_default();
     let parts = text
         .split(',')
@@ -64,7 +77,7 @@ fn list(parameters: &HashMap<String, String>, name: &str) -> Vec<String> {
 }
 
 /// A switch as Go's `strconv.ParseBool` reads it.
-fn switch(parameters: &HashMap<String, String>, name: &str, default: bool) -> Result<bool, String> {
+fn switch(parameters: &Parameters, name: &str, default: bool) -> Result<bool, String> {
     match parameters.get(name).map(String::as_str) {
         None | Some("") => Ok(default),
         Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
@@ -74,11 +87,7 @@ fn switch(parameters: &HashMap<String, String>, name: &str, default: bool) -> Re
 }
 
 /// The filter of a question by this reader; `scopes` = what holds when it names none.
-fn filter(
-    parameters: &HashMap<String, String>,
-    key: &FeedKey,
-    scopes: &[&str],
-) -> Result<Filter, String> {
+fn filter(parameters: &Parameters, key: &FeedKey, scopes: &[&str]) -> Result<Filter, String> {
     let mut named = list(parameters, "scopes");
     named.extend(list(parameters, "scope"));
     if named.is_empty() {
@@ -94,6 +103,39 @@ fn filter(
         containing: list(parameters, "scenarios_containing"),
         not_containing: list(parameters, "scenarios_not_containing"),
         dedup: switch(parameters, "dedup", true)?,
+        wanted: wanted(parameters)?,
+    })
+}
+
+fn wanted(parameters: &Parameters) -> Result<Wanted, String> {
+    // One that is given without a value asks about something that is not there, not about everything.
+    let network = match parameters.get("ip").or_else(|| parameters.get("range")) {
+        Some(text) => {
+            let network = Network::parse(text);
+            Some(network.ok_or_else(|| format!("invalid ip address / range: {text:?}"))?)
+        }
+        None => None,
+    };
+    Ok(Wanted {
+        network,
+        contains: switch(parameters, "contains", true)?,
+        value: parameters.get("value").cloned(),
+        remediation: parameters.get("type").cloned(),
+    })
+}
+
+fn page(parameters: &Parameters) -> Result<Page, String> {
+    fn number<N: FromStr>(parameters: &Parameters, name: &str) -> Result<Option<N>, String> {
+        let read = |text: &String| {
+            let number = text.parse();
+            number.map_err(|_| format!("{name}: {text:?} is no number"))
+        };
+        parameters.get(name).map(read).transpose()
+    }
+    Ok(Page {
+        after: number(parameters, "id_gt")?,
+        skip: number(parameters, "offset")?.unwrap_or_default(),
+        most: number(parameters, "limit")?,
     })
 }
 
@@ -103,25 +145,25 @@ struct Stream {
     deleted: Vec<Decision>,
 }
 
-async fn decision_stream(
-    State(lapi): State<Lapi>,
-    Query(parameters): Parameters,
-    headers: HeaderMap,
-) -> Response {
+async fn decision_stream(State(lapi): State<Lapi>, sent: Sent, headers: HeaderMap) -> Response {
     // Debian's custom bouncer (0.0.15) never asks again when its first question is refused.
     lapi.readers.hold(&headers).await;
     let key = match lapi.readers.admit(&headers) {
         Ok(key) => key,
         Err(refusal) => return *refusal,
     };
-    let asked = switch(&parameters, "startup", false)
-        .and_then(|starts| Ok((starts, filter(&parameters, key, &["ip", "range"])?)));
-    let (starts, filter) = match asked {
+    let parameters = first(sent);
+    let asked = switch(&parameters, "startup", false).and_then(|starts| {
+        let filter = filter(&parameters, key, &["ip", "range"])?;
+        Ok((starts, filter, page(&parameters)?))
+    });
+    let (starts, filter, page) = match asked {
         Ok(asked) => asked,
         Err(problem) => return message(StatusCode::BAD_REQUEST, &problem),
     };
     let last = lapi.pulls().get(&key.name).copied().filter(|_| !starts);
     let feed = lapi.readers.feed.clone();
+    let coding = Coding::asked(&headers);
     let work = move || {
         let now = clock::now_millis();
         let (view, changes) = match last {
@@ -131,13 +173,15 @@ async fn decision_stream(
         let (new, deleted) = if let Some(changes) = changes {
             stream(&view, &changes, &filter, now)
         } else {
-            startup(&view, &feed.kept(), &filter, now)
+            // Only the whole list has pages: what a pull leaves out is never told again.
+            let (new, deleted) = startup(&view, &feed.kept(), &filter, now);
+            (page.of(new), deleted)
         };
         // Strings and numbers always serialize.
         let text = serde_json::to_string(&Stream { new, deleted }).unwrap_or_default();
-        (text, view.sequence())
+        (coding.write(text), view.sequence())
     };
-    let Ok((text, sequence)) = tokio::task::spawn_blocking(work).await else {
+    let Ok(((bytes, coded), sequence)) = tokio::task::spawn_blocking(work).await else {
         return message(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the list could not be read",
@@ -150,12 +194,18 @@ async fn decision_stream(
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name, sequence);
     };
-    let body = Body::from_stream(tokio_stream::iter(Written::new(text, written)));
-    (
-        [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
-        body,
-    )
-        .into_response()
+    let body = Body::from_stream(tokio_stream::iter(Written::new(bytes, written)));
+    answer(coded, body)
+}
+
+/// A list, with what is said about its coding.
+fn answer(coded: [Option<(HeaderName, HeaderValue)>; 2], body: Body) -> Response {
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    let kind = HeaderValue::from_static("application/json; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.extend(coded.into_iter().flatten());
+    response
 }
 
 impl Lapi {
@@ -165,7 +215,7 @@ impl Lapi {
     }
 }
 
-/// A text in chunks. `then` runs when somebody asks for what follows the last one: whoever hangs up before is told the
+/// Bytes in chunks. `then` runs when somebody asks for what follows the last one: whoever hangs up before is told the
 /// same again the next time.
 struct Written<F> {
     left: Bytes,
@@ -173,9 +223,9 @@ struct Written<F> {
 }
 
 impl<F: FnOnce()> Written<F> {
-    fn new(text: String, then: F) -> Self {
+    fn new(bytes: Bytes, then: F) -> Self {
         Self {
-            left: text.into(),
+            left: bytes,
             then: Some(then),
         }
     }
@@ -195,55 +245,32 @@ impl<F: FnOnce()> Iterator for Written<F> {
     }
 }
 
-async fn decisions(
-    State(lapi): State<Lapi>,
-    Query(parameters): Parameters,
-    headers: HeaderMap,
-) -> Response {
+async fn decisions(State(lapi): State<Lapi>, sent: Sent, headers: HeaderMap) -> Response {
     let key = match lapi.readers.admit(&headers) {
         Ok(key) => key,
         Err(refusal) => return *refusal,
     };
-    let asked = filter(&parameters, key, &[]).and_then(|filter| Ok((filter, wanted(&parameters)?)));
-    let (filter, wanted) = match asked {
+    let parameters = first(sent);
+    let asked = filter(&parameters, key, &[]).and_then(|filter| Ok((filter, page(&parameters)?)));
+    let (filter, page) = match asked {
         Ok(asked) => asked,
         Err(problem) => return message(StatusCode::BAD_REQUEST, &problem),
     };
     let view = lapi.readers.feed.view();
+    let coding = Coding::asked(&headers);
     let work = move || {
-        let found = live(&view, &filter, &wanted, clock::now_millis());
+        let found = page.of(live(&view, &filter, clock::now_millis()));
         // As the reference: `null` when there is none.
         let found = (!found.is_empty()).then_some(found);
-        serde_json::to_string(&found).unwrap_or_default()
+        coding.write(serde_json::to_string(&found).unwrap_or_default())
     };
     match tokio::task::spawn_blocking(work).await {
-        Ok(text) => (
-            [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
-            text,
-        )
-            .into_response(),
+        Ok((bytes, coded)) => answer(coded, bytes.into()),
         Err(_) => message(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the list could not be read",
         ),
     }
-}
-
-fn wanted(parameters: &HashMap<String, String>) -> Result<Wanted, String> {
-    let given = |name: &str| parameters.get(name).filter(|value| !value.is_empty());
-    let network = match given("ip").or_else(|| given("range")) {
-        Some(text) => {
-            let network = Network::parse(text);
-            Some(network.ok_or_else(|| format!("invalid ip address / range: {text:?}"))?)
-        }
-        None => None,
-    };
-    Ok(Wanted {
-        network,
-        contains: switch(parameters, "contains", true)?,
-        value: given("value").cloned(),
-        remediation: given("type").cloned(),
-    })
 }
 
 async fn heartbeat(State(lapi): State<Lapi>, headers: HeaderMap) -> Response {

@@ -21,7 +21,8 @@ use envoy_types::pb::google::rpc;
 use tonic::{Code, Request as Call, Response, Status, async_trait};
 
 use super::check::{KEY, escaped_pem, now, target};
-use super::gate::{Answer, Gate};
+use super::client::described;
+use super::gate::{Answer, Gate, Unread};
 use crate::model::{Captured, Client, ClientCertificate, Exchange, Headers, Request};
 
 /// Longest description of a request, bytes: 256 headers of 8 KiB at most, without a body.
@@ -59,21 +60,33 @@ impl Authorization for Checks {
         let mut exchange = exchange(http, source);
         if self.0.trusts_hops() {
             // The peer is a proxy, and whom it saw stands in the list.
-            let forwarded = exchange.request.headers.first("x-forwarded-for");
-            let client = forwarded.and_then(|list| self.0.forwarded(list));
-            let client = client.map(|client| Cow::Owned(client.to_owned()));
+            let lines = exchange.request.headers.values("x-forwarded-for");
+            let lines: Vec<&[u8]> = lines.map(str::as_bytes).collect();
+            let client = self.0.forwarded(lines.into_iter());
+            let client = client.map(|client| Cow::Owned(described(client).into_owned()));
             exchange.client.ip = client.or(exchange.client.ip);
         }
-        let answer = self.0.ask(&exchange);
+        let unread = Unread {
+            asn: false,
+            agent: foreign_agent(http),
+        };
+        let answer = self.0.ask_about(&exchange, unread);
         Ok(Response::new(told(answer)))
     }
+}
+
+/// Whether a user agent is no text; only raw headers show that, in others Envoy has replaced what is none.
+fn foreign_agent(http: &HttpRequest) -> bool {
+    let raw = http.header_map.iter().flat_map(|raw| &raw.headers);
+    let mut agents = raw.filter(|field| field.key.eq_ignore_ascii_case("user-agent"));
+    agents.any(|agent| str::from_utf8(&agent.raw_value).is_err())
 }
 
 /// What Envoy describes, as an exchange.
 fn exchange<'r>(http: &'r HttpRequest, source: Option<&'r Peer>) -> Exchange<'r> {
     let (path, query) = target(&http.path);
     let address = source.and_then(|peer| match peer.address.as_ref()?.address.as_ref()? {
-        Address::SocketAddress(socket) => Some(Cow::Borrowed(socket.address.as_str())),
+        Address::SocketAddress(socket) => Some(described(socket.address.as_bytes())),
         _ => None,
     });
     let certificate = source.map(|peer| peer.certificate.as_str());

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::access::{message, reader};
+use super::coding::Coding;
 use super::events;
 use crate::clock;
 use crate::config::{FeedKey, parse_duration};
@@ -193,6 +194,7 @@ async fn answer_list(
         let wait = parse_duration(wait).ok_or_else(|| refuse("wait is a duration, e.g. 30s"))?;
         wait_beyond(readers, since, wait.min(MAX_WAIT)).await?;
     }
+    let coding = Coding::asked(headers);
     let work = move || {
         let known = since.and_then(|since| {
             let (view, changes) = feed.since(since);
@@ -210,14 +212,20 @@ async fn answer_list(
             }
             None => snapshot(&feed, &selection),
         };
-        value.to_string()
+        coding.write(value.to_string())
     };
-    let text = tokio::task::spawn_blocking(work).await.unwrap_or_default();
+    let written = tokio::task::spawn_blocking(work).await;
+    let (bytes, coded) = written.map_err(|_| {
+        let words = "the list could not be read";
+        Box::new(message(StatusCode::INTERNAL_SERVER_ERROR, words))
+    })?;
     let kind = [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    Ok((kind, text).into_response())
+    let mut response = (kind, bytes).into_response();
+    response.headers_mut().extend(coded.into_iter().flatten());
+    Ok(response)
 }
 
 /// Waits for a state after `since`, at most as long as allowed.

@@ -8,7 +8,8 @@
 //! The cheap comes first: addresses, networks, certificates and tokens are looked up without verifying anything. A
 //! signature is verified only for a session that is known by a claim, while the list has sessions, and for rules; and only
 //! so many tokens a second. A token whose key is not known yet causes a fetch that nobody waits for. Where the answer rests
-//! on a token that was not verified, for one reason or the other, it is the configured one.
+//! on a token that was not verified, for one reason or the other, it is the configured one; so it is where the gateway
+//! names a client that cannot be read and nothing else refuses the request.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::client;
 use crate::config::{CheckSettings, Unavailable};
 use crate::enforce::{Asked, entry_id};
 use crate::enrich::token::{Budget, Meter, TokenVerdict};
@@ -64,6 +66,15 @@ impl Answer {
             _ => None,
         }
     }
+}
+
+/// What an exchange does not show of what was sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unread {
+    /// An autonomous system was named that cannot be read.
+    pub(super) asn: bool,
+    /// A user agent is not UTF-8; what replaces it is nobody's.
+    pub(super) agent: bool,
 }
 
 /// Decides about requests. Cheap to clone.
@@ -116,21 +127,13 @@ impl Gate {
         }
     }
 
-    /// The client in a list of forwarders, each of which has appended whom it saw (`x-forwarded-for`). The last one was
-    /// appended by the gateway itself; of those before it only trusted ones count.
+    /// The client in the lines of a list of forwarders, as far as they are trusted.
     #[must_use]
-    pub(super) fn forwarded<'h>(&self, list: &'h str) -> Option<&'h str> {
-        let mut forwarders = list
-            .rsplit(',')
-            .map(str::trim)
-            .filter(|one| !one.is_empty());
-        let first = forwarders.next()?;
-        Some(
-            forwarders
-                .take(self.0.settings.trusted_hops)
-                .last()
-                .unwrap_or(first),
-        )
+    pub(super) fn forwarded<'h>(
+        &self,
+        lines: impl DoubleEndedIterator<Item = &'h [u8]>,
+    ) -> Option<&'h [u8]> {
+        client::forwarded(lines, self.0.settings.trusted_hops)
     }
 
     /// Whether proxies in front of the gateway are trusted.
@@ -141,19 +144,27 @@ impl Gate {
     /// What becomes of a request that is asked about at its time, the present.
     #[must_use]
     pub fn ask(&self, exchange: &Exchange<'_>) -> Answer {
+        self.ask_about(exchange, Unread::default())
+    }
+
+    /// As [`Self::ask`], about a request of which not everything could be read.
+    #[must_use]
+    pub(super) fn ask_about(&self, exchange: &Exchange<'_>, unread: Unread) -> Answer {
         let answer = SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
-            Ok(mut scratch) => self.decide(exchange, &mut scratch),
-            Err(_) => self.decide(exchange, &mut Scratch::default()),
+            Ok(mut scratch) => self.decide(exchange, unread, &mut scratch),
+            Err(_) => self.decide(exchange, unread, &mut Scratch::default()),
         });
         self.0.metrics.checked(answer.as_str());
         answer
     }
 
-    fn decide(&self, exchange: &Exchange<'_>, scratch: &mut Scratch) -> Answer {
+    fn decide(&self, exchange: &Exchange<'_>, unread: Unread, scratch: &mut Scratch) -> Answer {
         let Inner { feed, judge, .. } = &*self.0;
         let Scratch { judged, tokens } = scratch;
-        let address = exchange.client.ip.as_deref();
-        let address: Option<IpAddr> = address.and_then(|address| address.parse().ok());
+        let named = exchange.client.ip.as_deref();
+        let address: Option<IpAddr> = named.and_then(|address| address.parse().ok());
+        // Somebody was named, and whether that is somebody who is listed cannot be said.
+        let stranger = unread.asn || (named.is_some() && address.is_none());
         if self.allows(address) || !judge.recognise(exchange, judged) {
             return Answer::Allowed;
         }
@@ -163,6 +174,9 @@ impl Gate {
         let (view, now) = (feed.view(), exchange.at.millis());
         tokens.clear();
         tokens.extend(judged.tokens.iter().filter_map(|token| token.hash));
+        let headers = &exchange.request.headers;
+        let text = |agent: &&str| !(unread.agent && agent.contains(char::REPLACEMENT_CHARACTER));
+        let mut agents = headers.values("user-agent").filter(text);
         let asked = Asked {
             zone: &zone.id,
             address,
@@ -170,9 +184,15 @@ impl Gate {
             sessions: &[],
             tokens,
             certificate: judged.fingerprint,
-            user_agent: exchange.request.headers.first("user-agent"),
+            user_agent: agents.next(),
         };
-        if let Some(entry) = view.refuses(&asked, now) {
+        let others = agents.map(|agent| Asked {
+            zone: &zone.id,
+            user_agent: Some(agent),
+            ..Asked::default()
+        });
+        let mut entities = std::iter::once(asked).chain(others);
+        if let Some(entry) = entities.find_map(|asked| view.refuses(&asked, now)) {
             return Answer::Blocked(entry_id(entry));
         }
         if !feed.loaded() && self.0.settings.unavailable == Unavailable::Refuse {
@@ -180,8 +200,15 @@ impl Gate {
         }
         let ruled = self.0.ruled.get(judged.zone).copied().unwrap_or_default();
         let by_session = view.refuses_sessions(&zone.id);
+        let unrefused = || {
+            if stranger {
+                self.undecided("address")
+            } else {
+                Answer::Allowed
+            }
+        };
         if !ruled && !by_session {
-            return Answer::Allowed;
+            return unrefused();
         }
         judged.budget = Budget::metered(Arc::clone(&self.0.meter));
         let known = if ruled {
@@ -205,9 +232,13 @@ impl Gate {
             return Answer::Ruled;
         }
         if known && !(ruled && rests_on_unverified(judged)) {
-            return Answer::Allowed;
+            return unrefused();
         }
-        self.undecided(judged.budget.exceeded())
+        self.undecided(if judged.budget.exceeded() {
+            "verifications"
+        } else {
+            "keys"
+        })
     }
 
     /// Whether the allow list names the address: then nothing refuses it.
@@ -220,8 +251,7 @@ impl Gate {
     }
 
     /// The answer that is configured for what cannot be decided.
-    fn undecided(&self, exceeded: bool) -> Answer {
-        let reason = if exceeded { "verifications" } else { "keys" };
+    fn undecided(&self, reason: &'static str) -> Answer {
         self.0.metrics.undecided(reason);
         match self.0.settings.unavailable {
             Unavailable::Refuse => Answer::Unavailable,

@@ -3,6 +3,8 @@
 
 mod access;
 mod check;
+mod client;
+mod coding;
 mod crowdsec;
 mod events;
 mod ext_authz;

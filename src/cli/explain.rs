@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::replay;
 use crate::enrich::{Judge, Judged, Shared, rulebook};
 use crate::model::{Direction, Exchange, Reject, SchemaOutcome, Violation};
-use crate::pipeline::Sink;
+use crate::pipeline::{Emitted, Sink};
 
 /// Judge events without storing anything
 ///
@@ -112,7 +112,7 @@ impl<W: Write> Sink for Printer<W> {
         judge: &Judge,
         exchange: &Exchange<'_>,
         judged: &Judged,
-        unanswered: bool,
+        emitted: Emitted,
     ) {
         let Some(zone) = judge.policy().zones.get(judged.zone) else {
             return;
@@ -189,7 +189,7 @@ impl<W: Write> Sink for Printer<W> {
                 })
                 .collect(),
         };
-        self.print(&line, unanswered);
+        self.print(&line, emitted.unanswered);
     }
 
     fn rejected(&mut self, reason: Reject, _: &[u8], offset: u64) {

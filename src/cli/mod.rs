@@ -4,6 +4,7 @@ pub mod backtest;
 pub mod blocklist;
 pub mod check;
 pub mod demo;
+pub mod events;
 pub mod explain;
 pub mod generate;
 pub mod migrate;

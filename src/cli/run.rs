@@ -168,6 +168,10 @@ pub fn print_summary(summary: &Summary, seconds: f64) {
             summary.entities_overflowed,
             "entities over a cap, counted as {overflow}",
         ),
+        (
+            summary.events_overflowed,
+            "exchanges over evidence.per_flush, counted and not kept as evidence",
+        ),
         (refused, "records refused (see the deadletter topic)"),
     ] {
         if count > 0 {

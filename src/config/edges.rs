@@ -360,6 +360,7 @@ fn read_clickhouse(section: &Section<'_>, folder: &Path) -> clickhouse::Settings
         minutes: positive(&kept, "minutes", days(8)),
         hours: positive(&kept, "hours", days(35)),
         days: positive(&kept, "days", days(400)),
+        events: None,
     };
     kept.finish();
     let deadline = positive(section, "deadline", Duration::from_mins(30));

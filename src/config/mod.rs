@@ -4,6 +4,7 @@
 
 mod blocklist;
 mod edges;
+mod evidence;
 mod feeds;
 mod reader;
 mod resolve;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub dead_letter_bytes: bool,
     /// Detection.
     pub detect: DetectSettings,
+    /// Exchanges that are kept as evidence.
+    pub evidence: EvidenceSettings,
     /// The block list.
     pub block_list: BlockListSettings,
     /// Who may read the list; `None` = nobody.
@@ -271,6 +274,19 @@ pub struct DetectSettings {
     pub excluded_methods: Vec<String>,
     /// Fewest successful requests in 24 hours for a label.
     pub min_successful: u64,
+}
+
+/// What is kept as evidence, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EvidenceSettings {
+    /// Whether anything is.
+    pub enabled: bool,
+    /// Share of ordinary exchanges, 0 to 1.
+    pub sample: f64,
+    /// Most exchanges of one flush.
+    pub per_flush: usize,
+    /// How long rows are kept, counted from their arrival.
+    pub retention: Duration,
 }
 
 /// What is listed, and whether it is meant.

@@ -211,6 +211,27 @@ impl<'d> Section<'d> {
         })
     }
 
+    /// A share, 0 to 1.
+    pub(super) fn share(&self, key: &'static str, default: f64) -> f64 {
+        let Some(value) = self.get(key) else {
+            return default;
+        };
+        let value = value.get_ref();
+        let integer = value.as_integer().map(|number| number.as_str().parse());
+        let number = value.as_float().map(|number| number.as_str().parse());
+        match number.or(integer) {
+            Some(Ok(share)) if (0.0..=1.0).contains(&share) => share,
+            Some(_) => {
+                self.problem(key, "is not a share", "a number from 0 to 1, e.g. 0.001");
+                default
+            }
+            None => {
+                self.wrong_type(key, "a number from 0 to 1", value);
+                default
+            }
+        }
+    }
+
     /// `"250ms"`, `"30s"`, `"5m"`, `"24h"`, `"8d"`.
     pub(super) fn duration(&self, key: &'static str, default: Duration) -> Duration {
         let Some(text) = self.string(key) else {

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use super::blocklist::read_blocklist;
 use super::edges::{positive, read_api, read_publish, read_source, read_store};
+use super::evidence::read_evidence;
 use super::feeds::{read_check, read_exporters, read_feeds};
 use super::reader::{Secret, Section};
 use super::rules::read_lists;
 use super::tokens::TokenDefaults;
 use super::zones::read_zones;
 use super::{
-    ApiSettings, BlockListSettings, CheckSettings, DetectSettings, FeedSettings, PublishSettings,
-    Settings, SourceSettings,
+    ApiSettings, BlockListSettings, CheckSettings, DetectSettings, EvidenceSettings, FeedSettings,
+    PublishSettings, Settings, SourceSettings,
 };
 use crate::model::{Method, Problem};
 use crate::policy::Policy;
@@ -39,6 +40,7 @@ pub(super) struct Draft {
     future: Duration,
     dead_letter_bytes: bool,
     detect: DetectSettings,
+    evidence: EvidenceSettings,
     block_list: BlockListSettings,
     feeds: Option<FeedSettings>,
     check: Option<CheckSettings>,
@@ -63,6 +65,7 @@ impl Draft {
             future: self.future,
             dead_letter_bytes: self.dead_letter_bytes,
             detect: self.detect,
+            evidence: self.evidence,
             block_list: self.block_list,
             feeds: self.feeds,
             check: self.check,
@@ -91,7 +94,8 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
     let flush_every = positive(&window, "flush_every", Duration::from_secs(1));
     window.finish();
     let (limits, tokens, future) = read_limits(&root.section("limits"));
-    let store = read_store(&root.section("store"), folder);
+    let mut store = read_store(&root.section("store"), folder);
+    let evidence = read_evidence(&root.section("evidence"), &mut store);
     let publishing = root.section("publish");
     let publish = read_publish(&publishing, &source.kind, &store, folder);
     let dead_letter_bytes = publishing.boolean("dead_letter_bytes", false);
@@ -144,6 +148,7 @@ pub(super) fn resolve(root: &Section<'_>, folder: &Path) -> Draft {
         future,
         dead_letter_bytes,
         detect,
+        evidence,
         block_list,
         feeds,
         check,

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{BlockEntry, BlockKey, Network, Proposal, Samples, Wish};
+use crate::model::{BlockEntry, BlockKey, EventTime, Network, Proposal, Samples, Wish};
 
 /// Signals counted apart with an entry.
 const MAX_SIGNALS: usize = 16;
@@ -158,6 +158,8 @@ impl BlockList {
                 None => refuse(Outcome::NotListed),
             };
         };
+        // What is no time could not be read again.
+        let expires_at = &EventTime::clamped(*expires_at).millis();
         if *expires_at <= now {
             return refuse(Outcome::Expired);
         }

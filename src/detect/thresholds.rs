@@ -48,7 +48,7 @@ pub struct Threshold {
     pub distinct_endpoints: u64,
     /// Addresses that they must have come from, at least; estimated. 0 = any.
     pub distinct_addresses: u64,
-    /// How long the entity is listed, milliseconds of wall time from the moment it is found.
+    /// How long the entity is listed, milliseconds from the newest event.
     pub duration: i64,
     /// Whether entries may be enforced; else they are always simulated.
     pub blocks: bool,

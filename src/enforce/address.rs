@@ -13,7 +13,7 @@ struct Family {
     /// Bits of an address.
     width: u8,
     /// (prefix length, address) → entries; the host bits of the address are zero. One network has several entries when
-    /// it is listed as an address and as a network, or as IPv4 and IPv4-mapped.
+    /// it is listed as an address and as a network.
     entries: HashTrieMapSync<(u8, u128), Vec<Arc<BlockEntry>>>,
     /// Prefix lengths in use, and by how many networks.
     lengths: RedBlackTreeMapSync<u8, usize>,
@@ -102,17 +102,13 @@ impl Default for Networks {
     }
 }
 
-/// Where a network lies: IPv4 or not, its prefix length, its bits. IPv6 networks within `::ffff:0:0/96` are IPv4
-/// networks: that is how addresses are looked up (RFC 4291 section 2.5.5.2).
+/// Where a network lies: IPv4 or not, its prefix length, its bits.
 fn place(network: Network) -> (bool, u8, u128) {
-    let prefix = network.prefix();
-    match network.address() {
-        IpAddr::V4(v4) => (true, prefix, u128::from(v4.to_bits())),
-        IpAddr::V6(v6) => match (v6.to_ipv4_mapped(), prefix.checked_sub(96)) {
-            (Some(v4), Some(prefix)) => (true, prefix, u128::from(v4.to_bits())),
-            _ => (false, prefix, v6.to_bits()),
-        },
-    }
+    let (v4, bits) = match network.address() {
+        IpAddr::V4(v4) => (true, u128::from(v4.to_bits())),
+        IpAddr::V6(v6) => (false, v6.to_bits()),
+    };
+    (v4, network.prefix(), bits)
 }
 
 impl Networks {

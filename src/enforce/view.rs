@@ -14,7 +14,7 @@ use crate::model::{BlockEntry, BlockKey, BlockKind};
 /// A keyed hash of a session or a token.
 type Hash = [u8; 16];
 
-/// What is refused in one zone.
+/// One zone, and what is refused in it.
 #[derive(Clone, Debug)]
 struct Index {
     networks: Networks,
@@ -23,6 +23,7 @@ struct Index {
     tokens: HashTrieMapSync<Hash, Arc<BlockEntry>>,
     certificates: HashTrieMapSync<[u8; 32], Arc<BlockEntry>>,
     agents: HashTrieMapSync<String, Arc<BlockEntry>>,
+    /// Entries, simulated ones included.
     size: usize,
 }
 
@@ -51,6 +52,9 @@ fn bytes<const N: usize>(entity: &str) -> [u8; N] {
 impl Index {
     fn insert(&mut self, entry: Arc<BlockEntry>) {
         self.size += 1;
+        if entry.simulated {
+            return;
+        }
         let (kind, entity) = (entry.key.kind(), entry.key.entity().to_owned());
         match kind {
             BlockKind::Ip | BlockKind::Cidr => {
@@ -68,8 +72,12 @@ impl Index {
         }
     }
 
-    fn remove(&mut self, key: &BlockKey) {
+    fn remove(&mut self, entry: &BlockEntry) {
         self.size = self.size.saturating_sub(1);
+        if entry.simulated {
+            return;
+        }
+        let key = &entry.key;
         let entity = key.entity();
         match key.kind() {
             BlockKind::Ip | BlockKind::Cidr => {
@@ -221,14 +229,19 @@ impl View {
         index.is_some_and(|index| !index.sessions.is_empty())
     }
 
-    /// Every enforced entry of one entity, whatever its zone and time.
+    /// Zones with entries.
+    pub fn zones(&self) -> impl Iterator<Item = &str> {
+        self.zones.keys().map(String::as_str)
+    }
+
+    /// Every entry of one entity, whatever its zone and time, simulated ones included.
     #[must_use]
     pub fn listed(&self, kind: BlockKind, entity: &str) -> Vec<&Arc<BlockEntry>> {
         let zones = self.zones.keys();
         zones
             .filter_map(|zone| {
                 let key = BlockKey::new(zone, kind, entity).ok()?;
-                self.entries.get(&key).filter(|entry| !entry.simulated)
+                self.entries.get(&key)
             })
             .collect()
     }
@@ -247,12 +260,10 @@ impl View {
         self.unindex(&entry.key);
         self.entries
             .insert_mut(entry.key.clone(), Arc::clone(entry));
-        if !entry.simulated {
-            let zone = entry.key.zone();
-            let mut index = self.zones.get(zone).cloned().unwrap_or_default();
-            index.insert(Arc::clone(entry));
-            self.zones.insert_mut(zone.to_owned(), index);
-        }
+        let zone = entry.key.zone();
+        let mut index = self.zones.get(zone).cloned().unwrap_or_default();
+        index.insert(Arc::clone(entry));
+        self.zones.insert_mut(zone.to_owned(), index);
         self.sequence += 1;
     }
 
@@ -266,14 +277,13 @@ impl View {
 
     /// Takes the entry of a key out of the look-ups.
     fn unindex(&mut self, key: &BlockKey) {
-        let refused = self.entries.get(key).is_some_and(|entry| !entry.simulated);
-        if !refused {
+        let Some(entry) = self.entries.get(key) else {
             return;
-        }
+        };
         let Some(mut index) = self.zones.get(key.zone()).cloned() else {
             return;
         };
-        index.remove(key);
+        index.remove(entry);
         if index.size == 0 {
             self.zones.remove_mut(key.zone());
         } else {

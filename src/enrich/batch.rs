@@ -19,6 +19,7 @@ use self::hits::{Hit, Hits};
 use self::interner::{Entitled, Operations};
 use super::Judged;
 use super::entity::{self, address, hexadecimal};
+use super::evidence::kept::{Keeping, Kept};
 use super::privacy::Hasher;
 use crate::model::{
     BlockKind, Exchange, MtlsOutcome, OVERFLOW, RuleAction, RuleVerdict, Samples, SessionOutcome,
@@ -55,6 +56,10 @@ pub struct FlushBatches {
     pub entities_overflowed: u64,
     /// What rules that block found, in the order in which it was first seen.
     pub hits: Vec<Hit>,
+    /// Exchanges that are kept as evidence; `None` when none are.
+    pub events: Option<RecordBatch>,
+    /// Exchanges that would have been kept too, were there no bound.
+    pub events_overflowed: u64,
 }
 
 /// Appends exchanges to the columns of the current flush.
@@ -68,6 +73,7 @@ pub struct FlushBuilder {
     violations: Violations,
     signals: Entities,
     hits: Hits,
+    kept: Option<Kept>,
     sketch_key: [u8; 16],
     appended: usize,
     /// Rows of the tables that have several for one exchange.
@@ -94,10 +100,41 @@ impl FlushBuilder {
             violations: Violations::default(),
             signals: Entities::default(),
             hits: Hits::default(),
+            kept: None,
             sketch_key: hasher.hash("", "sketch", b""),
             appended: 0,
             detail_rows: 0,
         }
+    }
+
+    /// The same flush, which keeps exchanges as evidence too.
+    #[must_use]
+    pub fn keeping(mut self, keeping: Keeping, hasher: &Hasher) -> Self {
+        self.kept = Some(Kept::new(keeping, hasher));
+        self
+    }
+
+    /// Keeps an exchange as evidence if there is a reason to; `position` is (source, partition, offset) of its record.
+    ///
+    /// # Errors
+    /// Only when Arrow refuses our own columns, which is a bug.
+    pub fn keep(
+        &mut self,
+        zone: &Zone,
+        exchange: &Exchange<'_>,
+        judged: &Judged,
+        position: (&str, i32, u64),
+    ) -> Result<(), ArrowError> {
+        match &mut self.kept {
+            Some(kept) => kept.append(zone, exchange, judged, position),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of the evidence kept since the last flush.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.kept.as_ref().map_or(0, Kept::bytes)
     }
 
     /// Exchanges appended since the last flush.
@@ -245,7 +282,8 @@ impl FlushBuilder {
                 );
                 if signal.1 && admitted != OVERFLOW {
                     let entity = (BlockKind::parse(kind).unwrap_or(BlockKind::Ip), entity);
-                    self.hits.add(&zone.id, entity, signal.0, id);
+                    let seen = (exchange.at.millis(), id);
+                    self.hits.add(&zone.id, entity, signal.0, seen);
                 }
             }
         }
@@ -272,8 +310,8 @@ impl FlushBuilder {
                 _ => None,
             };
             if let Some(entity) = entity {
-                let id = exchange.id.as_deref();
-                self.hits.add(&zone.id, (*kind, &entity), signal, id);
+                let seen = (exchange.at.millis(), exchange.id.as_deref());
+                self.hits.add(&zone.id, (*kind, &entity), signal, seen);
             }
         }
     }
@@ -289,7 +327,16 @@ impl FlushBuilder {
         let entities_overflowed = std::mem::take(&mut self.entities.overflowed)
             + std::mem::take(&mut self.hits.overflowed);
         self.entities.clear();
+        let (events, events_overflowed) = match &mut self.kept {
+            Some(kept) => {
+                let (rows, overflowed) = kept.finish()?;
+                ((rows.num_rows() > 0).then_some(rows), overflowed)
+            }
+            None => (None, 0),
+        };
         Ok(FlushBatches {
+            events,
+            events_overflowed,
             overflowed,
             entities_overflowed,
             hits: self.hits.finish(),
@@ -343,7 +390,7 @@ fn signals(status: u16, judged: &Judged) -> [(bool, &'static str); 5] {
 }
 
 /// Whether nobody can have been given such a token. An expired one was issued once, and an unknown key may be a new one.
-fn forged(outcome: TokenOutcome) -> bool {
+pub(super) fn forged(outcome: TokenOutcome) -> bool {
     matches!(
         outcome.reason(),
         Some(

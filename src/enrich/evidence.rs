@@ -3,8 +3,13 @@
 //! Enters: the facts of judged exchanges. Leaves: record batches whose columns are named after the fields
 //! (`http.request.uri.path` is `http_request_uri_path`); a fact that is missing or was not captured is null. What may
 //! hold a credential, a session value or a body has no column, whatever an operator asks for; of header fields only those
-//! of [`STORED_HEADERS`] have values. Writing the batches somewhere is not here.
+//! of [`STORED_HEADERS`] have values; and credentials that stand where none belongs are [struck out](withheld). Which
+//! exchanges are kept, and what is said of them besides, is in [`kept`]. Writing the batches somewhere is not here.
 
+pub mod kept;
+pub mod withheld;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -13,6 +18,7 @@ use arrow::array::{
 use arrow::datatypes::{Field as Column, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
+use self::withheld::Withheld;
 use super::rules::{Fact, Facts, Source};
 use crate::policy::rules::fields::{FIELDS, Field, STORED_HEADERS, Stored};
 use crate::policy::rules::types::{Scalar, Shape, Type, Value};
@@ -100,7 +106,37 @@ impl Builder {
         }
     }
 
-    fn append(&mut self, field: Field, facts: &Facts<'_>) -> Result<(), ArrowError> {
+    fn append_null(&mut self) -> Result<(), ArrowError> {
+        match self {
+            Self::Bool(builder) => builder.append_null(),
+            Self::Int(builder) => builder.append_null(),
+            Self::Text(builder) => builder.append_null(),
+            Self::Texts(builder) => builder.append(false),
+            Self::Map(builder) => builder.append(false)?,
+            Self::MapOfTexts(builder) => builder.append(false)?,
+            Self::MapOfInts(builder) => builder.append(false)?,
+        }
+        Ok(())
+    }
+
+    /// Bytes of text since the last batch.
+    fn bytes(&mut self) -> usize {
+        match self {
+            Self::Bool(_) | Self::Int(_) | Self::MapOfInts(_) => 0,
+            Self::Text(builder) => builder.values_slice().len(),
+            Self::Texts(builder) => builder.values().values_slice().len(),
+            Self::Map(builder) => builder.entries().1.values_slice().len(),
+            Self::MapOfTexts(builder) => builder.entries().1.values().values_slice().len(),
+        }
+    }
+
+    fn append(
+        &mut self,
+        field: Field,
+        facts: &Facts<'_>,
+        withheld: &Withheld<'_>,
+    ) -> Result<(), ArrowError> {
+        let push = |builder: &mut StringBuilder, value: &Value<'_>| push(builder, value, withheld);
         match self {
             Self::Bool(builder) => builder.append_option(match facts.value(field) {
                 Fact::Known(Value::Bool(value)) => Some(value),
@@ -187,10 +223,13 @@ fn keys<'a>(field: Field, facts: &'a Facts<'_>) -> Vec<&'a str> {
     }
 }
 
-/// Appends a text. Everything that is stored was text in the log.
-fn push(builder: &mut StringBuilder, value: &Value<'_>) {
+/// Appends a text without its credentials. Everything that is stored was text in the log.
+fn push(builder: &mut StringBuilder, value: &Value<'_>, withheld: &Withheld<'_>) {
     match value {
-        Value::Bytes(text) => builder.append_value(String::from_utf8_lossy(text)),
+        Value::Bytes(text) => {
+            let text: Cow<'_, str> = String::from_utf8_lossy(text);
+            builder.append_value(withheld.strike(text));
+        }
         Value::Ip(ip) => builder.append_value(ip.to_string()),
         Value::Int(_) | Value::Bool(_) => builder.append_null(),
     }
@@ -229,13 +268,26 @@ impl Evidence {
         self.rows == 0
     }
 
+    /// Bytes of text since the last batch.
+    #[must_use]
+    pub fn bytes(&mut self) -> usize {
+        self.columns
+            .iter_mut()
+            .map(|(_, builder)| builder.bytes())
+            .sum()
+    }
+
     /// Appends one exchange.
     ///
     /// # Errors
     /// Only when Arrow refuses our own columns, which is a bug.
-    pub fn append(&mut self, facts: &Facts<'_>) -> Result<(), ArrowError> {
+    pub fn append(&mut self, facts: &Facts<'_>, withheld: &Withheld<'_>) -> Result<(), ArrowError> {
         for (field, builder) in &mut self.columns {
-            builder.append(*field, facts)?;
+            if withheld.covers(*field) {
+                builder.append_null()?;
+            } else {
+                builder.append(*field, facts, withheld)?;
+            }
         }
         self.rows += 1;
         Ok(())

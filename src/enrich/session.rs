@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode;
 use serde_json::Value;
 
+use super::Judged;
 use super::mtls::facts::{CertificateFacts, Text};
 use super::privacy::Hasher;
 use super::token::TokenVerdict;
@@ -68,6 +69,34 @@ pub fn judge(
     } else {
         SessionOutcome::NotCaptured
     };
+}
+
+/// The values that the zone's identifiers read from an exchange that was judged, so that whoever stores something of it can
+/// leave them out. A composite gives its parts. Fingerprints are not among them: a certificate is named by its own openly.
+pub(super) fn carried(zone: &Zone, exchange: &Exchange<'_>, judged: &Judged) -> Vec<String> {
+    let evidence = Evidence {
+        host: &judged.host,
+        tokens: &judged.tokens,
+        mtls: judged.mtls.outcome,
+        certificate: &CertificateFacts::new(zone, exchange, judged),
+    };
+    let mut values = Vec::new();
+    for identifier in &zone.sessions.identifiers {
+        let parts = match &identifier.carrier {
+            Carrier::Composite(parts) => parts.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        for part in parts {
+            let open = matches!(
+                part,
+                Carrier::Certificate(CertificateName::FingerprintSha256)
+            );
+            if let (false, Found::Value(value)) = (open, read(part, &exchange.request, &evidence)) {
+                values.push(String::from_utf8_lossy(&value).into_owned());
+            }
+        }
+    }
+    values
 }
 
 /// The carriers that could still make another identifier the first one, given what this verdict was found from: those in

@@ -19,12 +19,13 @@ mod cache;
 mod carrier;
 mod claims;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use self::carrier::{Carried, find};
 use self::claims::Parsed;
 use super::privacy::Hasher;
-use crate::model::{Exchange, TokenOutcome, TokenReason};
+use crate::model::{Exchange, Request, TokenOutcome, TokenReason};
 use crate::policy::Zone;
 use crate::policy::tokens::{KeySet, TokenConfiguration};
 
@@ -102,6 +103,19 @@ pub fn recognise(
             Carried::Nothing { captured } => nothing(captured),
         });
     }
+}
+
+/// The tokens that the sources of the zone's configurations carry, so that whoever stores something of the request can leave
+/// them out.
+pub(super) fn carried<'a>(
+    zone: &'a Zone,
+    request: &'a Request<'_>,
+) -> impl Iterator<Item = Cow<'a, str>> {
+    let configurations = zone.tokens.configurations.iter();
+    configurations.filter_map(|configuration| match find(configuration, request) {
+        Carried::Token(token) => Some(token),
+        Carried::Nothing { .. } => None,
+    })
 }
 
 fn nothing(captured: bool) -> TokenVerdict {

@@ -22,7 +22,7 @@ use crate::publish::feed::Feed;
 use crate::publish::file::TopicFiles;
 use crate::publish::{BLOCK_LIST, events};
 use crate::source::file::Fingerprint;
-use crate::store::local::{Checkpoint, Commit, LocalStore, Range};
+use crate::store::local::{Checkpoint, Commit, LocalStore, Range, inbox};
 use crate::telemetry::{Metrics, Stage};
 use crate::window::{self, Resolution};
 
@@ -67,7 +67,8 @@ pub struct Identity {
 /// The rows of a flush and where reading goes on after it.
 #[derive(Default)]
 struct Stored<'s> {
-    sums: &'s [arrow::array::RecordBatch],
+    sums: &'s [RecordBatch],
+    events: Option<&'s RecordBatch>,
     checkpoint: Option<(String, Checkpoint)>,
     outgrown: Option<String>,
 }
@@ -78,13 +79,15 @@ pub(super) fn open_edges(
     folder: &Path,
     topics: &Path,
 ) -> Result<(LocalStore, TopicFiles), Fault> {
-    let mut store = LocalStore::open(folder, &settings.name)?;
+    let store = LocalStore::open(folder, &settings.name)?;
+    let mut store = store.keeping_events(settings.evidence.retention);
     let committed = (store.manifest().generation > 0).then(|| store.manifest().topics.clone());
     let topics = TopicFiles::open(topics, &settings.name, committed.as_ref())?;
     if committed.is_none() {
         // A new store beside topics of an earlier one: their history counts as published from here on.
         store.commit(Commit {
             sums: &[],
+            events: None,
             checkpoint: None,
             outgrown: None,
             topics: topics.lengths(),
@@ -227,6 +230,7 @@ impl Committer {
             (fingerprint.sha256.clone(), checkpoint)
         });
         let hits = std::mem::take(&mut flush.batches.hits);
+        let events = flush.batches.events.take();
         let watch = Stopwatch::start();
         let sums = window::sum(flush.batches)
             .await
@@ -269,11 +273,13 @@ impl Committer {
         self.list((identity, flush.end), &sums, &hits)?;
         let stored = Stored {
             sums: &sums,
+            events: events.as_ref(),
             checkpoint,
             outgrown: identity.outgrown.clone(),
         };
         self.store(stored, &changes, lines, decided).await?;
-        let rows = sums.iter().map(|rows| rows.num_rows() as u64).sum();
+        let rows = sums.iter().chain(&events);
+        let rows = rows.map(|rows| rows.num_rows() as u64).sum();
         self.metrics.rows(rows);
         self.metrics.flushed(&numbers);
         Ok(())
@@ -383,6 +389,7 @@ impl Committer {
         let watch = Stopwatch::start();
         self.store.commit(Commit {
             sums: stored.sums,
+            events: stored.events,
             checkpoint: stored.checkpoint,
             outgrown: stored.outgrown,
             topics: self.topics.lengths(),
@@ -395,6 +402,7 @@ impl Committer {
         for (result, count) in published.decided {
             self.metrics.block_list_decided(result, count);
         }
+        inbox::make_room(&self.folder, published.taken)?;
         let listed = published.changes;
         if listed > 0 {
             *self.published.entry(BLOCK_LIST).or_default() += listed;

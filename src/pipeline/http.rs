@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::commit::{Committer, Identity};
-use super::partition::{Flush, Partition};
+use super::partition::{Flush, Partition, keeping};
 use super::run::{Fault, Progress, Summary, TEND_EVERY, spawn};
 use super::stream::Stream;
 use crate::clock::Stopwatch;
@@ -117,7 +117,8 @@ async fn take(
     let (to, mut messages) = mpsc::channel(GROUPS_AHEAD);
     let grouping = Grouping {
         batches,
-        partition: Partition::new(stream, judge, (SOURCE, 0), 0, settings.dead_letter_bytes),
+        partition: Partition::new(stream, judge, (SOURCE, 0), 0, settings.dead_letter_bytes)
+            .keeping(keeping(&settings.evidence), judge),
         group: Group::default(),
         clock: None,
         flush_every: settings.flush_every,

@@ -76,6 +76,8 @@ pub(super) struct Published {
     pub(super) changes: u64,
     /// What became of proposals, and how many entries ended.
     pub(super) decided: BTreeMap<&'static str, u64>,
+    /// How far the inbox was taken.
+    pub(super) taken: u64,
 }
 
 impl Listing {
@@ -246,6 +248,7 @@ impl Listing {
         Published {
             changes: pending.edits.len() as u64,
             decided: pending.decided,
+            taken: self.taken,
         }
     }
 }
@@ -295,6 +298,7 @@ impl Desk {
         let journal = self.listing.write(&mut self.topics)?;
         self.store.commit(Commit {
             sums: &[],
+            events: None,
             checkpoint: None,
             outgrown: None,
             topics: self.topics.lengths(),
@@ -303,7 +307,8 @@ impl Desk {
             stored_at: now,
         })?;
         // Nobody listens here: whoever runs the pipeline next begins with what is stored.
-        self.listing.committed(&Feed::new());
+        let published = self.listing.committed(&Feed::new());
+        inbox::make_room(&self.folder, published.taken)?;
         Ok(())
     }
 }

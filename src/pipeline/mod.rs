@@ -20,6 +20,6 @@ pub mod stream;
 pub use commit::Committer;
 pub use inputs::{hash_key, known_key};
 pub use listing::Desk;
-pub use partition::{Flush, Partition};
+pub use partition::{Flush, Partition, keeping};
 pub use run::{Fault, Progress, Summary, run};
-pub use stream::{Sink, Stream};
+pub use stream::{Emitted, Sink, Stream};

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use arrow::error::ArrowError;
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::stream::{Counts, Sink, Stream};
+use super::stream::{Counts, Emitted, Sink, Stream};
+use crate::config::EvidenceSettings;
 use crate::correlate::JoinState;
 use crate::enrich::batch::{FlushBatches, FlushBuilder};
+use crate::enrich::evidence::kept::Keeping;
 use crate::enrich::{Judge, Judged};
 use crate::model::{EventTime, Exchange, Position, Reject};
 use crate::publish::events::DeadLetter;
@@ -25,6 +27,8 @@ const FLUSH_REJECTS: usize = 10_000;
 pub const FLUSH_ROWS: usize = 1_000_000;
 /// Kept bytes of refused records at which a flush ends.
 const FLUSH_REJECTED_BYTES: usize = 16 << 20;
+/// Bytes of kept evidence at which a flush ends: its rows are few, but a row may be as long as a log line.
+const FLUSH_KEPT_BYTES: usize = 16 << 20;
 /// Records at which a flush ends though nothing came out of them: halves that wait, foreign hosts.
 const FLUSH_RECORDS: u64 = 1_000_000;
 
@@ -69,9 +73,19 @@ impl Flush {
             unanswered,
             operations_overflowed: self.batches.overflowed,
             entities_overflowed: self.batches.entities_overflowed,
+            events_overflowed: self.batches.events_overflowed,
             rejected: rejected.map(|letter| (letter.reason.as_str(), 1)).collect(),
         }
     }
+}
+
+/// What a pipeline keeps as evidence; `None` = nothing.
+#[must_use]
+pub fn keeping(settings: &EvidenceSettings) -> Option<Keeping> {
+    settings.enabled.then_some(Keeping {
+        sample: settings.sample,
+        most: settings.per_flush,
+    })
 }
 
 /// Judges the records of one input and cuts flushes.
@@ -94,11 +108,20 @@ struct Rows {
 }
 
 impl Sink for Rows {
-    fn judged(&mut self, judge: &Judge, exchange: &Exchange<'_>, judged: &Judged, _: bool) {
+    fn judged(
+        &mut self,
+        judge: &Judge,
+        exchange: &Exchange<'_>,
+        judged: &Judged,
+        emitted: Emitted,
+    ) {
         let Some(zone) = judge.policy().zones.get(judged.zone) else {
             return;
         };
-        if let Err(error) = self.builder.append(zone, exchange, judged) {
+        let position = (&*self.source, self.partition, emitted.offset);
+        let appended = self.builder.append(zone, exchange, judged);
+        let kept = appended.and_then(|()| self.builder.keep(zone, exchange, judged, position));
+        if let Err(error) = kept {
             self.broken.get_or_insert(error);
         }
     }
@@ -146,6 +169,16 @@ impl Partition {
             end,
             taken: end,
         }
+    }
+
+    /// The same partition, which keeps exchanges as evidence.
+    #[must_use]
+    pub fn keeping(mut self, keeping: Option<Keeping>, judge: &Judge) -> Self {
+        if let Some(keeping) = keeping {
+            let builder = self.rows.builder;
+            self.rows.builder = builder.keeping(keeping, judge.hasher());
+        }
+        self
     }
 
     /// Begins another finite input named `source`, within the same flush; the one before was drained.
@@ -204,6 +237,7 @@ impl Partition {
             || self.rows.builder.rows() >= FLUSH_ROWS / share
             || self.rows.rejected.len() >= FLUSH_REJECTS / share
             || self.rows.rejected_bytes >= FLUSH_REJECTED_BYTES / share
+            || self.rows.builder.kept_bytes() >= FLUSH_KEPT_BYTES / share
             || self.stream.counts.records >= FLUSH_RECORDS / share as u64
     }
 

@@ -14,8 +14,7 @@ use tokio::sync::mpsc;
 
 use super::commit::{Committer, Identity};
 use super::judging::{Judging, Message, Pace};
-use super::partition::Flush;
-use super::partition::Partition;
+use super::partition::{Flush, Partition, keeping};
 use super::stream::{Counts, Stream};
 use super::{http, inputs, service};
 use crate::config::{FileSource, PublishSettings, Settings, SourceKind};
@@ -145,6 +144,8 @@ pub struct Summary {
     pub overflowed: u64,
     /// Signals of entities that fell into `{overflow}`.
     pub entities_overflowed: u64,
+    /// Exchanges that were not kept as evidence because their flush had its share.
+    pub events_overflowed: u64,
     /// Events published by topic.
     pub published: BTreeMap<&'static str, u64>,
     /// Bytes of the input that an earlier run had counted already.
@@ -166,6 +167,7 @@ impl Summary {
         self.counts += flush.counts;
         self.overflowed += flush.batches.overflowed;
         self.entities_overflowed += flush.batches.entities_overflowed;
+        self.events_overflowed += flush.batches.events_overflowed;
         for letter in &flush.rejected {
             *self.rejected.entry(letter.reason.as_str()).or_default() += 1;
         }
@@ -389,7 +391,8 @@ impl Run<'_> {
         )
         .limited(self.settings.verifications);
         let keep_bytes = self.settings.dead_letter_bytes;
-        let partition = Partition::new(stream, &self.judge, (name, 0), counted_to, keep_bytes);
+        let partition = Partition::new(stream, &self.judge, (name, 0), counted_to, keep_bytes)
+            .keeping(keeping(&self.settings.evidence), &self.judge);
 
         let (lines_to, lines) = sync_channel(CHUNKS_AHEAD);
         let (spares_to, spares) = channel();

@@ -9,10 +9,19 @@ use crate::enrich::token::Budget;
 use crate::enrich::{Judge, Judged};
 use crate::model::{EventTime, Exchange, Reject};
 
+/// How an exchange came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Emitted {
+    /// Where the record stood that completed it; of an unanswered request, its own. No other exchange has this offset.
+    pub offset: u64,
+    /// Whether it was let go because nothing answered it.
+    pub unanswered: bool,
+}
+
 /// Where judged exchanges go.
 pub trait Sink {
-    /// An exchange with its verdicts. `unanswered` = emitted because nothing answered it.
-    fn judged(&mut self, judge: &Judge, exchange: &Exchange<'_>, judged: &Judged, unanswered: bool);
+    /// An exchange with its verdicts.
+    fn judged(&mut self, judge: &Judge, exchange: &Exchange<'_>, judged: &Judged, emitted: Emitted);
 
     /// A record that was refused.
     fn rejected(&mut self, reason: Reject, payload: &[u8], offset: u64);
@@ -197,9 +206,11 @@ impl Stream {
             counts,
             sink,
             counted,
+            offset,
         };
         if kind == Kind::Exchange {
-            emitter.emit(&exchange, false);
+            let unanswered = false;
+            emitter.emit(&exchange, Emitted { offset, unanswered });
             join.pass(at, end, &mut |emission| emitter.lone(&emission));
             return;
         }
@@ -253,6 +264,8 @@ impl Stream {
             counts,
             sink,
             counted: false,
+            // Nothing is joined by a drain.
+            offset: 0,
         };
         join.drain(&mut |emission| emitter.lone(&emission));
     }
@@ -284,20 +297,21 @@ struct Emitter<'s, S> {
     counts: &'s mut Counts,
     sink: &'s mut S,
     counted: bool,
+    /// Where the record stands that is applied.
+    offset: u64,
 }
 
 impl<S: Sink> Emitter<'_, S> {
-    fn emit(&mut self, exchange: &Exchange<'_>, unanswered: bool) {
+    fn emit(&mut self, exchange: &Exchange<'_>, emitted: Emitted) {
         if self.counted {
             return;
         }
-        if unanswered {
+        if emitted.unanswered {
             self.counts.unanswered += 1;
         }
         if self.judge.judge(exchange, self.judged) {
             self.counts.exchanges += 1;
-            self.sink
-                .judged(self.judge, exchange, self.judged, unanswered);
+            self.sink.judged(self.judge, exchange, self.judged, emitted);
         } else {
             self.counts.unzoned += 1;
         }
@@ -308,7 +322,11 @@ impl<S: Sink> Emitter<'_, S> {
         match emission {
             Emission::Unanswered(half) => {
                 if let Ok(record) = self.adapter.decode(&half.payload, self.limits) {
-                    self.emit(&record.exchange, true);
+                    let emitted = Emitted {
+                        offset: half.offset,
+                        unanswered: true,
+                    };
+                    self.emit(&record.exchange, emitted);
                 }
             }
             Emission::Orphan if !self.counted => self.counts.orphan_responses += 1,
@@ -328,6 +346,10 @@ impl<S: Sink> Emitter<'_, S> {
             Side::Request => decode::join(first.exchange, second.response),
             Side::Response => decode::join(second, first.exchange.response),
         };
-        self.emit(&exchange, false);
+        let emitted = Emitted {
+            offset: self.offset,
+            unanswered: false,
+        };
+        self.emit(&exchange, emitted);
     }
 }

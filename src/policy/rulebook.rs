@@ -10,6 +10,7 @@ mod selector;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -190,10 +191,13 @@ impl SchemaActions {
                 *action,
             ))
         };
+        let mut operations: Vec<_> = operations.iter().filter_map(own).collect();
+        // The first that fits is the operation's own, so a host stands before the patterns that it fits.
+        operations.sort_by_key(|(_, host, ..)| (host.starts_with('*'), Reverse(host.len())));
         Self {
             default: *default,
             suspended: *suspended,
-            operations: operations.iter().filter_map(own).collect(),
+            operations,
             lists: Listing::of(RuleKind::Schema).with(block.as_ref(), *duration),
         }
     }
@@ -250,13 +254,14 @@ impl RuleBook {
                     lists: Listing::of(object.kind).with(object.block.as_ref(), object.duration),
                 }),
                 Err(error) => {
-                    let message = format!("{error}\n{}", error.render(&object.expression));
+                    let picture = error.render(&object.expression).replace('\n', "\n    ");
+                    let message = format!("refused at character {}\n    {picture}", error.at + 1);
                     problems.add(format!("{place}.expression"), message);
                 }
             }
         }
         if rules.len() == zone.rules.len() {
-            lints::check(&rules, place, warnings);
+            lints::check(&rules, zone, place, warnings);
         }
         Self {
             index: Box::new(Index::new(&rules)),

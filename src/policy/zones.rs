@@ -1,9 +1,11 @@
 //! Zones: which zone an exchange belongs to, and everything compiled for it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::objects::ZoneObject;
 use super::rulebook::RuleBook;
+use super::rules::Lists;
 use super::{mtls::Mtls, operations::Operations, sessions::Sessions, tokens::Tokens};
 use crate::model::{Problem, Problems};
 
@@ -37,6 +39,8 @@ pub struct Zone {
     pub mtls: Mtls,
     /// Rules, and what follows from violations.
     pub rules: RuleBook,
+    /// The lists that expressions may name.
+    pub lists: Arc<Lists>,
     /// Hosts that are listed literally.
     literal_hosts: Vec<String>,
 }
@@ -99,6 +103,7 @@ impl Policy {
                 operations,
                 mtls,
                 rules,
+                lists: object.lists.clone().unwrap_or_default(),
                 literal_hosts,
             });
         }

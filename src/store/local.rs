@@ -5,6 +5,7 @@
 //! state before the flush or the state after it. Readers need no lock.
 
 mod compact;
+mod events;
 pub mod inbox;
 mod journal;
 mod manifest;
@@ -14,6 +15,7 @@ mod read;
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use thiserror::Error;
@@ -25,7 +27,7 @@ pub use read::Reader;
 
 pub use super::Range;
 
-use crate::window::{Resolution, TABLES};
+use crate::window::{Resolution, TABLES, events as evidence};
 
 /// How long rows are kept, counted from their arrival, in milliseconds (design section 5).
 const RETENTION: [(Resolution, i64); 3] = [
@@ -33,6 +35,8 @@ const RETENTION: [(Resolution, i64); 3] = [
     (Resolution::Hour, 35 * 86_400_000),
     (Resolution::Day, 400 * 86_400_000),
 ];
+/// How long evidence is kept unless the pipeline says otherwise, likewise.
+const EVENTS: i64 = 8 * 86_400_000;
 
 /// Why the store cannot go on.
 #[derive(Debug, Error)]
@@ -103,6 +107,8 @@ impl StoreError {
 pub struct Commit<'a> {
     /// Sums in the order of [`TABLES`].
     pub sums: &'a [RecordBatch],
+    /// Exchanges kept as evidence.
+    pub events: Option<&'a RecordBatch>,
     /// Where reading goes on after this flush, by the input's fingerprint.
     pub checkpoint: Option<(String, Checkpoint)>,
     /// A shorter fingerprint of the same input, no longer needed.
@@ -122,6 +128,8 @@ pub struct Commit<'a> {
 pub struct LocalStore {
     folder: PathBuf,
     manifest: Manifest,
+    /// How long evidence is kept, counted from its arrival, milliseconds.
+    kept_events: i64,
     /// Held as long as the store is open; the system lets go of it when the process dies.
     _lock: File,
 }
@@ -149,11 +157,19 @@ impl LocalStore {
         let store = Self {
             folder: folder.to_owned(),
             manifest,
+            kept_events: EVENTS,
             _lock: lock,
         };
         store.delete_strays()?;
         store.cut_journal()?;
         Ok(store)
+    }
+
+    /// The same store, which keeps evidence for so long, counted from its arrival.
+    #[must_use]
+    pub fn keeping_events(mut self, kept: Duration) -> Self {
+        self.kept_events = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+        self
     }
 
     /// What the store holds.
@@ -199,6 +215,11 @@ impl LocalStore {
                 )?;
                 next.files.push(entry);
             }
+        }
+        if let Some(events) = commit.events.filter(|rows| rows.num_rows() > 0) {
+            let (table, stored_at) = (evidence::TABLE, commit.stored_at);
+            let entry = self.write(&mut next, table, Resolution::Minute, events, stored_at)?;
+            next.files.push(entry);
         }
         if let Some((fingerprint, checkpoint)) = commit.checkpoint {
             next.checkpoints.insert(fingerprint, checkpoint);
@@ -246,12 +267,23 @@ impl LocalStore {
             next.files.retain(|file| !plan.inputs.contains(&file.name));
             self.publish(next, plan.inputs.into_iter())?;
         }
+        while let Some(plan) = events::plan(&self.manifest) {
+            let mut next = self.manifest.clone();
+            let entry = plan.join(&self.folder, &mut next)?;
+            next.files.push(entry);
+            next.files.retain(|file| !plan.inputs.contains(&file.name));
+            self.publish(next, plan.inputs.into_iter())?;
+        }
         self.expire(stored_at)
     }
 
     /// Drops files whose newest row arrived before the retention of their resolution.
     fn expire(&mut self, now: i64) -> Result<(), StoreError> {
+        let kept_events = self.kept_events;
         let keeps = |file: &FileEntry| {
+            if file.table == evidence::TABLE {
+                return file.stored_at.saturating_add(kept_events) >= now;
+            }
             let kept = RETENTION
                 .iter()
                 .find(|(resolution, _)| *resolution == file.resolution);
@@ -322,8 +354,7 @@ impl LocalStore {
         mut next: Manifest,
         replaced: impl Iterator<Item = String>,
     ) -> Result<(), StoreError> {
-        for table in TABLES {
-            let folder = self.folder.join(table.name);
+        for folder in self.folders() {
             if folder.is_dir() {
                 manifest::sync_folder(&folder).map_err(|error| StoreError::io(&folder, error))?;
             }
@@ -338,9 +369,16 @@ impl LocalStore {
         Ok(())
     }
 
+    /// Folders of the tables.
+    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let names = TABLES.iter().map(|table| table.name);
+        names
+            .chain([evidence::TABLE])
+            .map(|name| self.folder.join(name))
+    }
+
     fn delete_strays(&self) -> Result<(), StoreError> {
-        let folders = TABLES.iter().map(|table| self.folder.join(table.name));
-        for folder in folders.chain([self.folder.clone()]) {
+        for folder in self.folders().chain([self.folder.clone()]) {
             let Ok(entries) = std::fs::read_dir(&folder) else {
                 continue;
             };

@@ -28,6 +28,19 @@ pub struct Range {
     pub to: i64,
 }
 
+/// Where a row of evidence stands: rows are in the order of their times, and of equal times in that of their positions.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Event time, epoch milliseconds.
+    pub time: i64,
+    /// Topic or file.
+    pub source: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: u64,
+}
+
 impl Range {
     /// Everything.
     pub const ALL: Self = Self {

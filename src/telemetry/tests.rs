@@ -28,6 +28,7 @@ fn everything_that_is_counted_is_shown() {
         unanswered: 3,
         operations_overflowed: 4,
         entities_overflowed: 5,
+        events_overflowed: 6,
         rejected: vec![("malformed", 1), ("too_large", 2), ("malformed", 3)],
     };
     metrics.flushed(&flushed);

@@ -2,7 +2,9 @@
 //!
 //! The sums are additive: merging rows of different flushes, partitions and nodes is addition (and the maximum for
 //! sketches and arrival times), so late events need no special path. DataFusion's async runs over memory only.
+//! Exchanges kept as evidence are not summed: they are the table of [`events`].
 
+pub mod events;
 mod sketch;
 mod tables;
 

@@ -75,6 +75,11 @@ fn pipeline(folder: &Path, events: &str, top: &str, zone: &str) -> String {
     path.display().to_string()
 }
 
+/// Thresholds that list for so long that events of a fixed date still count whenever this runs.
+const LASTING: &str = "[[blocklist.thresholds]]\nname = \"credential stuffing\"\nduration = \"10000d\"\n\
+                       [[blocklist.thresholds]]\nname = \"token forging\"\nduration = \"10000d\"\n\
+                       [[blocklist.thresholds]]\nname = \"session from many addresses\"\nduration = \"10000d\"\n";
+
 /// An entry without the times of the wall clock.
 fn timeless(mut entry: Value) -> Value {
     for name in [
@@ -124,9 +129,9 @@ fn a_rule_that_blocks_lists_what_it_says_with_evidence() {
         event(3, "198.51.100.9", &good),
         event(4, "192.0.2.9", &forged),
     ];
-    let rules = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\n\
+    let rules = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\nduration = \"10000d\"\n\
                  expression = 'is_jwt_valid(\"shop\")'\n\
-                 [[zones.rules]]\ntitle = \"tools\"\nid = \"t-1\"\naction = \"block\"\nduration = \"2h\"\n\
+                 [[zones.rules]]\ntitle = \"tools\"\nid = \"t-1\"\naction = \"block\"\nduration = \"10000d\"\n\
                  block = [\"session\", \"asn\", \"user_agent\", \"cidr\"]\n\
                  expression = 'http.user_agent contains \"curl\" and ip.src eq 203.0.113.7'\n\
                  [[zones.rules]]\ntitle = \"counted only\"\nexpression = 'http.host eq \"api.example\"'\n";
@@ -250,7 +255,7 @@ fn abuse() -> Vec<Event<'static>> {
 #[test]
 fn thresholds_list_abusers_by_what_they_did() {
     let folder = tempfile::tempdir().unwrap();
-    let path = pipeline(folder.path(), &lines(&abuse()), "", "");
+    let path = pipeline(folder.path(), &lines(&abuse()), LASTING, "");
     succeeds(&["run", &path]);
     let entries: Vec<Value> = shown(&path).into_iter().map(timeless).collect();
     let of = |entity: &str| {
@@ -272,8 +277,11 @@ fn thresholds_list_abusers_by_what_they_did() {
 
     // The operator means it for one of them.
     let text = fs::read_to_string(&path).unwrap();
-    let block = "[blocklist]\nenforce = true\n[[blocklist.thresholds]]\nname = \"token forging\"\naction = \"block\"\n[[zones]]";
-    fs::write(&path, text.replacen("[[zones]]", block, 1)).unwrap();
+    let enforce = "[blocklist]\nenforce = true\n[[blocklist.thresholds]]";
+    let text = text.replacen("[[blocklist.thresholds]]", enforce, 1);
+    let name = "name = \"token forging\"\n";
+    let text = text.replacen(name, &format!("{name}action = \"block\"\n"), 1);
+    fs::write(&path, text).unwrap();
     succeeds(&["run", &path]);
     let enforced: Vec<Value> = shown(&path)
         .into_iter()
@@ -289,10 +297,19 @@ fn thresholds_list_abusers_by_what_they_did() {
 fn the_same_events_give_the_same_list_whatever_happens_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let events = lines(&abuse());
-    let rule = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\n\
+    let rule = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\nduration = \"10000d\"\n\
                 expression = 'is_jwt_valid(\"shop\") or not is_jwt_present(\"shop\")'\n";
-    let list = |path: &str| -> Vec<Value> { shown(path).into_iter().map(timeless).collect() };
-    let whole = pipeline(&folder.path().join("whole"), &events, "", rule);
+    // When an entry ends follows from the events too.
+    let list = |path: &str| -> Vec<Value> {
+        let entry = |entry: Value| {
+            let until = entry["expires_at"].clone();
+            let mut entry = timeless(entry);
+            entry["expires_at"] = until;
+            entry
+        };
+        shown(path).into_iter().map(entry).collect()
+    };
+    let whole = pipeline(&folder.path().join("whole"), &events, LASTING, rule);
     succeeds(&["run", &whole]);
     let expected = list(&whole);
     assert!(expected.len() > 10, "{expected:#?}");
@@ -300,8 +317,8 @@ fn the_same_events_give_the_same_list_whatever_happens_meanwhile() {
     assert_eq!(list(&whole), expected, "the same input again");
 
     // Grown line by line, read in flushes of a few milliseconds by processes that are killed.
-    let top = "[window]\nflush_every = \"5ms\"";
-    let pieces = pipeline(&folder.path().join("pieces"), "", top, rule);
+    let top = format!("[window]\nflush_every = \"5ms\"\n{LASTING}");
+    let pieces = pipeline(&folder.path().join("pieces"), "", &top, rule);
     let log = folder.path().join("pieces/events.ndjson");
     let text = fs::read_to_string(&pieces).unwrap();
     fs::write(
@@ -345,6 +362,41 @@ fn the_same_events_give_the_same_list_whatever_happens_meanwhile() {
         entries
     };
     assert_eq!(without_samples(list(&pieces)), without_samples(expected));
+}
+
+/// What was done before the time that it would be listed for refuses nobody who reads of it now.
+#[test]
+fn yesterdays_log_lists_nobody_today() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "[[zones.rules]]\ntitle = \"everybody\"\naction = \"block\"\n\
+                expression = 'http.host eq \"api.example\"'\n";
+    let path = pipeline(folder.path(), &lines(&abuse()), "", rule);
+    succeeds(&["run", &path]);
+    assert_eq!(shown(&path), [Value::Null; 0]);
+    assert_eq!(
+        crate::command::topic(Path::new(&path), "blocklist"),
+        [""; 0]
+    );
+
+    // Of two events the one of just now.
+    let now = gatewatch::clock::now_millis();
+    let event = |at: i64, ip: &str| {
+        let value = json!({
+            "kind": "exchange", "time": at, "client": {"ip": ip},
+            "request": {"method": "GET", "host": "api.example", "path": "/", "headers": {}},
+            "response": {"status": 200}
+        });
+        format!("{value}\n")
+    };
+    let (before, after) = (now - 7_200_000, now - 60_000);
+    let events = event(before, "203.0.113.1") + &event(after, "203.0.113.2");
+    let path = pipeline(&folder.path().join("new"), &events, "", rule);
+    succeeds(&["run", &path]);
+    let entries = shown(&path);
+    assert_eq!(by_kind(&entries)["ip"], ["203.0.113.2"]);
+    let until = entries[0]["expires_at"].as_str().unwrap();
+    let until: jiff::Timestamp = until.parse().unwrap();
+    assert_eq!(until.as_millisecond(), after + 3_600_000);
 }
 
 #[test]

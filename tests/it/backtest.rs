@@ -75,7 +75,7 @@ fn small(folder: &Path, events: &[Value], top: &str, expression: &str) -> (Strin
     fs::write(&pipeline, text).unwrap();
     fs::write(
         &rule,
-        format!("[[rules]]\ntitle = \"tried\"\naction = \"block\"\nblock = [\"ip\", \"asn\", \"session\"]\nexpression = '{expression}'\n"),
+        format!("[[rules]]\ntitle = \"tried\"\naction = \"block\"\nblock = [\"ip\", \"asn\", \"session\"]\nexpression = '{expression}'\nduration = \"10000d\"\n"),
     )
     .unwrap();
     (pipeline.display().to_string(), rule.display().to_string())

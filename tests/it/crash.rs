@@ -8,6 +8,7 @@ use gatewatch::clock::Stopwatch;
 use gatewatch::traffic::Scenario;
 
 use crate::command::{command, output, pipeline, reports, succeeds, topic};
+use crate::events::kept;
 
 /// Flushes every few milliseconds, so that a kill falls into every step of one.
 fn many_flushes(pipeline: &Path) {
@@ -23,6 +24,22 @@ fn many_flushes(pipeline: &Path) {
     .unwrap();
 }
 
+/// Has evidence kept, of which some exchanges are wrong and some are a sample.
+fn keep_evidence(pipeline: &Path) {
+    let text = fs::read_to_string(pipeline).unwrap();
+    fs::write(pipeline, format!("{text}\n[evidence]\nsample = 0.1\n")).unwrap();
+}
+
+/// Everything that is kept as evidence, without the folder of the pipeline.
+fn evidence(pipeline: &Path) -> Vec<String> {
+    let events = kept(pipeline, &[]);
+    let folder = pipeline.parent().unwrap().display().to_string();
+    let lines = events
+        .iter()
+        .map(|event| event.to_string().replace(&folder, ""));
+    lines.collect()
+}
+
 /// Both reports, and the events of every topic in order.
 fn everything(pipeline: &Path) -> (String, Vec<Vec<String>>) {
     let topics = ["labels", "insights", "deadletter"]
@@ -35,11 +52,14 @@ fn everything(pipeline: &Path) -> (String, Vec<Vec<String>>) {
 fn running_the_same_input_twice_counts_it_once() {
     let folder = tempfile::tempdir().unwrap();
     let (pipeline, _) = pipeline(folder.path(), &Scenario::everything(), 5, 3_000, 40);
+    keep_evidence(&pipeline);
     let path = pipeline.to_str().unwrap();
     succeeds(&["run", path]);
-    let first = everything(&pipeline);
+    let (first, first_evidence) = (everything(&pipeline), evidence(&pipeline));
+    assert!(first_evidence.len() > 300, "{}", first_evidence.len());
     succeeds(&["run", path]);
     assert_eq!(everything(&pipeline), first);
+    assert_eq!(evidence(&pipeline), first_evidence);
 
     // The same bytes under another name and packed are the same input.
     let text = fs::read(folder.path().join("traffic.ndjson")).unwrap();
@@ -54,6 +74,7 @@ fn running_the_same_input_twice_counts_it_once() {
     fs::write(&pipeline, changed).unwrap();
     succeeds(&["run", path]);
     assert_eq!(everything(&pipeline), first);
+    assert_eq!(evidence(&pipeline), first_evidence);
 }
 
 #[test]
@@ -64,6 +85,19 @@ fn a_run_killed_twenty_times_gives_the_same_store() {
     let (killed, _) = pipeline(&folder.path().join("killed"), &scenario, 6, 8_000, 40);
     for pipeline in [&whole, &killed] {
         many_flushes(pipeline);
+        keep_evidence(pipeline);
+        // Which exchanges are sampled depends on the key, which each store would make for itself.
+        let text = fs::read_to_string(pipeline).unwrap();
+        fs::write(
+            pipeline,
+            format!("{text}\n[privacy]\nhash_key = {{ file = \"hash.key\" }}\n"),
+        )
+        .unwrap();
+        fs::write(
+            pipeline.with_file_name("hash.key"),
+            "0123456789abcdef0123456789abcdef",
+        )
+        .unwrap();
     }
     let watch = Stopwatch::start();
     succeeds(&["run", whole.to_str().unwrap()]);
@@ -95,6 +129,9 @@ fn a_run_killed_twenty_times_gives_the_same_store() {
     let (reports, topics) = everything(&whole);
     let (killed_reports, killed_topics) = everything(&killed);
     assert_eq!(killed_reports, reports);
+    let kept_by_whole = evidence(&whole);
+    assert!(kept_by_whole.len() > 800, "{}", kept_by_whole.len());
+    assert_eq!(evidence(&killed), kept_by_whole);
     // Which tick a late event still reaches depends on where flushes end, so the events of a replay are compared as
     // what they leave behind; none may appear twice.
     for (name, lines) in ["labels", "insights", "deadletter"]

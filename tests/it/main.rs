@@ -19,6 +19,7 @@ mod conformance_schema;
 mod conformance_tokens;
 mod corpora;
 mod crash;
+mod events;
 mod feeds;
 mod follow;
 mod fuzz_findings;

@@ -63,6 +63,7 @@ fn secrets(log: &str) -> Vec<String> {
 fn no_secret_of_the_log_is_in_any_file_of_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let (path, _) = pipeline(folder.path(), &Scenario::everything(), 12, 1_500, 40);
+    keep_everything(&path);
     succeeds(&["run", path.to_str().unwrap()]);
     let log = fs::read_to_string(folder.path().join("traffic.ndjson")).unwrap();
     let secrets = secrets(&log);
@@ -89,6 +90,7 @@ fn no_secret_of_the_log_is_in_any_file_of_the_store() {
         assert!(said.len() > 10_000);
         written.push(("a back-test".to_owned(), said.into_bytes()));
     }
+    written.extend(evidence(&path));
     for (name, bytes) in &written {
         for secret in &secrets {
             assert!(
@@ -150,6 +152,7 @@ name = "subject_dn"
         log.push('\n');
     }
     fs::write(folder.path().join("log.ndjson"), log).unwrap();
+    keep_everything(&path);
     let path = path.to_str().unwrap();
     succeeds(&["run", path]);
     let explained = succeeds(&[
@@ -165,6 +168,7 @@ name = "subject_dn"
         serde_json::json!({"both": 40, "api_key": 40, "subject_dn": 40})
     );
     let mut written = vec![("explain".to_owned(), explained.into_bytes())];
+    written.extend(evidence(Path::new(path)));
     files(&folder.path().join("data"), &mut written);
     let texts = readable(written);
     for (name, bytes) in &texts {
@@ -173,6 +177,27 @@ name = "subject_dn"
             assert!(found.is_none(), "{part} is in {name}");
         }
     }
+}
+
+/// Has every exchange kept as evidence.
+fn keep_everything(pipeline: &Path) {
+    let text = fs::read_to_string(pipeline).unwrap();
+    fs::write(pipeline, format!("{text}\n[evidence]\nsample = 1\n")).unwrap();
+}
+
+/// Everything that is kept, in both forms.
+fn evidence(pipeline: &Path) -> Vec<(String, Vec<u8>)> {
+    let path = pipeline.to_str().unwrap();
+    let all = ["events", path, "--range", "400d", "--limit", "1000000"];
+    let table = succeeds(&all);
+    let lines = succeeds(&[&all[..], &["--json"]].concat());
+    assert!(
+        table.lines().count() > 40 && lines.lines().count() > 30,
+        "{table}"
+    );
+    [("events", table), ("events --json", lines)]
+        .map(|(name, said)| (name.to_owned(), said.into_bytes()))
+        .into()
 }
 
 /// Parquet files are compressed; their rows are searched as text.

@@ -4,6 +4,7 @@
 //! it was skipped. The front breaks requests on purpose, see its README.
 
 mod commands;
+mod events;
 pub mod flushes;
 mod refusals;
 mod retries;
@@ -43,6 +44,7 @@ pub fn settings(test: &str) -> Option<Settings> {
             minutes: days(8),
             hours: days(35),
             days: days(400),
+            events: None,
         },
         deadline: Duration::from_mins(1),
     })
@@ -172,7 +174,38 @@ pub async fn contents(store: &ClickHouse) -> Vec<String> {
             contents.push(printed(store, table, resolution).await);
         }
     }
+    contents.push(format!("events:\n{}", lines(&kept(store).await).join("\n")));
     contents
+}
+
+/// Everything that is kept as evidence, page by page.
+pub async fn kept(store: &ClickHouse) -> Vec<RecordBatch> {
+    let schema = gatewatch::window::events::schema();
+    let (mut all, mut last) = (Vec::new(), None);
+    loop {
+        let page = store.events(gatewatch::store::Range::ALL, &schema, last.as_ref());
+        let page = page.await.unwrap();
+        let Some(rows) = page.last() else {
+            return all;
+        };
+        last = Some(place(rows, rows.num_rows() - 1));
+        all.extend(page);
+    }
+}
+
+/// Where a row of evidence stands.
+pub fn place(rows: &RecordBatch, at: usize) -> gatewatch::store::Place {
+    use arrow::datatypes::{Int32Type, TimestampMillisecondType};
+
+    let column = |name: &str| rows.column_by_name(name).unwrap();
+    gatewatch::store::Place {
+        time: column("time")
+            .as_primitive::<TimestampMillisecondType>()
+            .value(at),
+        source: column("source").as_string::<i32>().value(at).to_owned(),
+        partition: column("partition").as_primitive::<Int32Type>().value(at),
+        offset: column("offset").as_primitive::<UInt64Type>().value(at),
+    }
 }
 
 async fn printed(store: &ClickHouse, table: &Table, resolution: Option<Resolution>) -> String {

@@ -1,7 +1,7 @@
 //! Splitting the input into any batches gives the same sums: seeded, without threads or wall time.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gatewatch::cli::report::{Span, compute};
@@ -10,13 +10,14 @@ use gatewatch::correlate::JoinState;
 use gatewatch::enrich::{Judge, Shared};
 use gatewatch::model::EventTime;
 use gatewatch::pipeline::commit::Identity;
-use gatewatch::pipeline::{Committer, Partition, Stream};
+use gatewatch::pipeline::{Committer, Partition, Stream, keeping};
 use gatewatch::publish::feed::Feed;
 use gatewatch::source::file::Input;
 use gatewatch::store::StoreSettings;
-use gatewatch::traffic::Scenario;
+use gatewatch::traffic::{Scenario, Truth};
 
 use crate::command::pipeline;
+use crate::events::kept;
 
 struct Random(u64);
 
@@ -79,7 +80,8 @@ async fn simulate(settings: &Settings, random: &mut Random, most: usize, crashes
             &join,
             checkpoint.end,
         );
-        let mut partition = Partition::new(stream, &judge, ("log", 0), checkpoint.end, false);
+        let mut partition = Partition::new(stream, &judge, ("log", 0), checkpoint.end, false)
+            .keeping(keeping(&settings.evidence), &judge);
         let identity = Identity {
             fingerprint: Some(fingerprint),
             name: "log".to_owned(),
@@ -117,12 +119,19 @@ async fn simulate(settings: &Settings, random: &mut Random, most: usize, crashes
     }
 }
 
-fn settings(folder: &Path, scenario: &Scenario) -> (Settings, gatewatch::traffic::Truth) {
-    let (path, truth) = pipeline(folder, scenario, 11, 1_500, 40);
-    (config::load(&path).unwrap(), truth)
+/// A pipeline that keeps evidence, and the truth about its traffic.
+fn keeping_evidence(folder: &Path, scenario: &Scenario, events: u64) -> (PathBuf, Truth) {
+    let (path, truth) = pipeline(folder, scenario, 11, events, 40);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{text}\n[evidence]\nsample = 0.2\n")).unwrap();
+    (path, truth)
 }
 
-fn check(settings: &Settings, truth: &gatewatch::traffic::Truth, what: &str) {
+fn settings(path: &Path) -> Settings {
+    config::load(path).unwrap()
+}
+
+fn check(settings: &Settings, truth: &Truth, what: &str) {
     for (span, range) in [
         (Span::Day, gatewatch::traffic::Range::Day),
         (Span::Week, gatewatch::traffic::Range::Week),
@@ -141,23 +150,25 @@ fn any_split_into_batches_gives_the_known_truth() {
         .build()
         .unwrap();
     let mut random = Random(1);
+    let mut evidence = None;
     for most in [1, 7, 60, 700, 5_000] {
         // One record per flush is 2,000 flushes; a shorter log shows the same.
         let folder = tempfile::tempdir().unwrap();
-        let (path, truth) = pipeline(
-            folder.path(),
-            &Scenario::everything(),
-            11,
-            if most == 1 { 120 } else { 1_500 },
-            40,
-        );
-        let settings = config::load(&path).unwrap();
+        let events = if most == 1 { 120 } else { 1_500 };
+        let (path, truth) = keeping_evidence(folder.path(), &Scenario::everything(), events);
+        let settings = settings(&path);
         runtime.block_on(simulate(&settings, &mut random, most, false));
         check(
             &settings,
             &truth,
             &format!("flushes of up to {most} records"),
         );
+        let found = kept(&path, &[]);
+        assert!(found.len() > usize::try_from(events / 10).unwrap());
+        if events == 1_500 {
+            let first = evidence.get_or_insert_with(|| found.clone());
+            assert_eq!(found, *first, "evidence in flushes of up to {most} records");
+        }
     }
 }
 
@@ -166,10 +177,16 @@ fn crashes_between_and_within_flushes_change_nothing() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
+    let mut evidence = None;
     for seed in 0..4 {
         let folder = tempfile::tempdir().unwrap();
-        let (settings, truth) = settings(folder.path(), &Scenario::everything());
+        let (path, truth) = keeping_evidence(folder.path(), &Scenario::everything(), 1_500);
+        let settings = settings(&path);
         runtime.block_on(simulate(&settings, &mut Random(seed), 300, true));
         check(&settings, &truth, &format!("crashes, seed {seed}"));
+        let found = kept(&path, &[]);
+        assert!(found.len() > 300);
+        let first = evidence.get_or_insert_with(|| found.clone());
+        assert_eq!(found, *first, "evidence after crashes, seed {seed}");
     }
 }

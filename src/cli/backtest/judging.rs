@@ -13,7 +13,7 @@ use crate::model::{
     BlockKey, BlockKind, Direction, EventTime, Exchange, MtlsOutcome, Reject, RuleKind,
     RuleVerdict, SchemaOutcome, SessionOutcome, TokenOutcome,
 };
-use crate::pipeline::Sink;
+use crate::pipeline::{Emitted, Sink};
 use crate::policy::Zone;
 use crate::posture::backtest::{Case, Finding, Limits, Outcome, Standing, Tally};
 
@@ -119,7 +119,7 @@ impl<'t> Trying<'t> {
 }
 
 impl Sink for Trying<'_> {
-    fn judged(&mut self, judge: &Judge, exchange: &Exchange<'_>, judged: &Judged, _: bool) {
+    fn judged(&mut self, judge: &Judge, exchange: &Exchange<'_>, judged: &Judged, _: Emitted) {
         self.totals.exchanges += 1;
         widen(&mut self.totals.seen, exchange.at);
         if !self.range.contains(exchange.at) {

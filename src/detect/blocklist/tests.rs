@@ -244,6 +244,17 @@ fn what_only_logs_never_stands_for_an_enforced_entry() {
 }
 
 #[test]
+fn an_entry_ends_with_the_last_time_that_can_be_written() {
+    let mut list = BlockList::new(rules(9), []);
+    list.apply(&block("1.1.1.1", i64::MAX, 1), 0, 1);
+    let entry = list.entries().next().unwrap();
+    let end = crate::model::EventTime::from_millis(entry.expires_at);
+    assert!(end.is_some(), "{entry:?}");
+    let again = list.apply(&block("1.1.1.1", i64::MAX, 0), 1, 2);
+    assert_eq!(again.outcome, Outcome::Unchanged);
+}
+
+#[test]
 fn evidence_is_bounded() {
     let mut list = BlockList::new(rules(9), []);
     for number in 0..40 {

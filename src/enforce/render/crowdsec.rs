@@ -5,7 +5,6 @@
 //! of before that member existed would enforce them.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -16,6 +15,8 @@ use crate::model::{BlockEntry, BlockKind, Network};
 
 /// Who decided, as bouncers show it.
 const ORIGIN: &str = "gatewatch";
+/// What is to be done with whom a decision names.
+const REMEDIATION: &str = "ban";
 
 pub(super) const FORMAT: Format = Format {
     name: "crowdsec",
@@ -76,7 +77,7 @@ fn decision(entry: &BlockEntry, now: i64) -> Decision {
         scenario: scenario(entry),
         scope: scope(entry.key.kind()),
         simulated: entry.simulated,
-        remediation: "ban",
+        remediation: REMEDIATION,
         value: entry.key.entity().to_owned(),
         uuid: uuid.to_string(),
     }
@@ -109,6 +110,8 @@ pub struct Filter {
     pub not_containing: Vec<String>,
     /// Whether one decision, the longest, stands for all of one value.
     pub dedup: bool,
+    /// What it asks about.
+    pub wanted: Wanted,
 }
 
 impl Filter {
@@ -121,6 +124,7 @@ impl Filter {
             && any(&self.scopes, &|wanted| wanted.eq_ignore_ascii_case(scope))
             && any(&self.origins, &|wanted| wanted == ORIGIN)
             && self.takes_scenario(entry)
+            && self.wanted.takes(entry)
     }
 
     fn takes_scenario(&self, entry: &BlockEntry) -> bool {
@@ -135,11 +139,29 @@ impl Filter {
 
     fn active<'v>(&'v self, view: &'v View, now: i64) -> Vec<&'v Arc<BlockEntry>> {
         let held = view.select(&self.selection, now);
-        let taken = held.filter(|entry| self.takes(entry));
+        self.told(held.filter(|entry| self.takes(entry)))
+    }
+
+    /// The active entries of one value.
+    fn active_of<'v>(
+        &self,
+        view: &'v View,
+        (kind, entity): (BlockKind, &str),
+        now: i64,
+    ) -> Vec<&'v Arc<BlockEntry>> {
+        let held = view.listed(kind, entity).into_iter();
+        self.told(held.filter(|entry| entry.expires_at > now && self.takes(entry)))
+    }
+
+    /// Of active entries those that a bouncer is told.
+    fn told<'v>(
+        &self,
+        active: impl Iterator<Item = &'v Arc<BlockEntry>>,
+    ) -> Vec<&'v Arc<BlockEntry>> {
         if self.dedup {
-            longest(taken)
+            longest(active)
         } else {
-            taken.collect()
+            active.collect()
         }
     }
 }
@@ -170,23 +192,22 @@ pub fn startup(
     now: i64,
 ) -> (Vec<Decision>, Vec<Decision>) {
     let active = filter.active(view, now);
-    let mut ended = Touched::default();
-    ended.read(kept, filter);
+    let mut held: BTreeMap<(BlockKind, &str), Vec<_>> = BTreeMap::new();
     for entry in &active {
-        ended.0.remove(&value(entry));
+        held.entry(value(entry)).or_default().push(*entry);
     }
-    let ended = ended.0.values().filter_map(|touch| touch.ended);
-    (
-        active
-            .into_iter()
-            .map(|entry| decision(entry, now))
-            .collect(),
-        ended.map(|entry| ended_decision(entry, now)).collect(),
-    )
+    let touched = Touched::read(kept, filter);
+    let ended = touched.0.iter().flat_map(|(value, touch)| {
+        let active = held.get(value).map(Vec::as_slice).unwrap_or_default();
+        touch.over(active, filter.dedup)
+    });
+    let ended = ended.map(|entry| ended_decision(entry, now)).collect();
+    let new = active.into_iter().map(|entry| decision(entry, now));
+    (new.collect(), ended)
 }
 
-/// (`new`, `deleted`) for a bouncer that knows the list as it was before `changes`. A value that was ended and listed anew
-/// stands in both; bouncers read `deleted` first.
+/// (`new`, `deleted`) for a bouncer that knows the list as it was before `changes`. Nothing stands in both: some bouncers
+/// read `new` first, and most know a decision by its value alone, so one that still holds must not be taken back.
 #[must_use]
 pub fn stream(
     view: &View,
@@ -194,20 +215,11 @@ pub fn stream(
     filter: &Filter,
     now: i64,
 ) -> (Vec<Decision>, Vec<Decision>) {
-    let mut touched = Touched::default();
-    touched.read(changes, filter);
     let (mut new, mut deleted) = (Vec::new(), Vec::new());
-    for ((kind, entity), touch) in &touched.0 {
-        deleted.extend(touch.ended.map(|entry| ended_decision(entry, now)));
-        let active = view.listed(*kind, entity);
-        let active = active
-            .into_iter()
-            .filter(|entry| entry.expires_at > now && filter.takes(entry));
-        let active: Vec<_> = if filter.dedup {
-            longest(active)
-        } else {
-            active.collect()
-        };
+    for (value, touch) in &Touched::read(changes, filter).0 {
+        let active = filter.active_of(view, *value, now);
+        let ended = touch.over(&active, filter.dedup);
+        deleted.extend(ended.into_iter().map(|entry| ended_decision(entry, now)));
         new.extend(active.into_iter().map(|entry| decision(entry, now)));
     }
     (new, deleted)
@@ -223,9 +235,31 @@ fn ended_decision(entry: &BlockEntry, now: i64) -> Decision {
 }
 
 /// What happened to a value.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Touch<'c> {
-    ended: Option<&'c Arc<BlockEntry>>,
+    /// Entries that ended, in that order.
+    ended: Vec<&'c Arc<BlockEntry>>,
+}
+
+impl<'c> Touch<'c> {
+    /// What a bouncer has to be told is over, while these are active. Whoever knows values (`dedup`) is told once, and not
+    /// before the last entry of a value has ended (`longestDecisionForScopeTypeValue` of the reference); whoever knows
+    /// decisions is told each of them.
+    fn over(&self, active: &[&Arc<BlockEntry>], dedup: bool) -> Vec<&'c Arc<BlockEntry>> {
+        if dedup {
+            let last = self.ended.last().filter(|_| active.is_empty());
+            return last.copied().into_iter().collect();
+        }
+        let mut ended: BTreeMap<_, _> = self
+            .ended
+            .iter()
+            .map(|entry| (entry_id(entry), *entry))
+            .collect();
+        for entry in active {
+            ended.remove(&entry_id(entry));
+        }
+        ended.into_values().collect()
+    }
 }
 
 /// The values whose decisions a bouncer has to be told.
@@ -233,81 +267,104 @@ struct Touch<'c> {
 struct Touched<'c>(BTreeMap<(BlockKind, &'c str), Touch<'c>>);
 
 impl<'c> Touched<'c> {
-    fn read(&mut self, changes: &'c [Arc<Change>], filter: &Filter) {
+    fn read(changes: &'c [Arc<Change>], filter: &Filter) -> Self {
+        let mut touched = Self::default();
         for change in changes {
             let before = change.before.as_ref().filter(|entry| filter.takes(entry));
             let after = change.after.as_ref().filter(|entry| filter.takes(entry));
             match (before, after) {
                 (None, None) => {}
-                // More evidence is no new decision.
-                (Some(before), Some(after))
-                    if (before.expires_at, &before.rule) == (after.expires_at, &after.rule) => {}
-                (before, Some(after)) => {
-                    let touch = self.0.entry(value(after)).or_default();
-                    let shorter = before.filter(|before| before.expires_at > after.expires_at);
-                    touch.ended = shorter.or(touch.ended);
+                // Both are of one key.
+                (Some(before), Some(after)) if before.created_at == after.created_at => {
+                    // More evidence is no new decision.
+                    if (before.expires_at, &before.rule) != (after.expires_at, &after.rule) {
+                        touched.0.entry(value(after)).or_default();
+                    }
                 }
-                (Some(before), None) => {
-                    self.0.entry(value(before)).or_default().ended = Some(before);
+                (before, after) => {
+                    if let Some(entry) = before.or(after) {
+                        let touch = touched.0.entry(value(entry)).or_default();
+                        touch.ended.extend(before);
+                    }
                 }
             }
         }
+        touched
     }
 }
 
-/// What a bouncer in live mode asks about; members that are not given hold for everything.
+/// What a bouncer asks about; members that are not given hold for everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// An address or a network.
     pub network: Option<Network>,
     /// Whether networks that contain it are meant; else those within it.
     pub contains: bool,
-    /// The value, verbatim.
+    /// The value, byte by byte.
     pub value: Option<String>,
     /// The remediation.
     pub remediation: Option<String>,
 }
 
-/// The decisions that a bouncer in live mode asks for.
-#[must_use]
-pub fn live(view: &View, filter: &Filter, wanted: &Wanted, now: i64) -> Vec<Decision> {
-    if wanted
-        .remediation
-        .as_deref()
-        .is_some_and(|kind| kind != "ban")
-    {
-        return Vec::new();
-    }
-    let address = wanted
-        .network
-        .filter(|network| wanted.contains && single(*network));
-    let candidates: Vec<&Arc<BlockEntry>> = match address {
-        // The common question has an index.
-        Some(network) => view
-            .covering(network.address(), now)
-            .into_iter()
-            .filter(|entry| filter.takes(entry))
-            .collect(),
-        None => filter.active(view, now),
-    };
-    let taken = candidates.into_iter().filter(|entry| {
-        let network = wanted.network.is_none_or(|asked| {
+impl Wanted {
+    fn takes(&self, entry: &BlockEntry) -> bool {
+        let network = self.network.is_none_or(|asked| {
             let listed = entry.key.network();
             listed.is_some_and(|listed| {
-                if wanted.contains {
+                if self.contains {
                     covers(listed, asked)
                 } else {
                     covers(asked, listed)
                 }
             })
         });
-        let value = wanted.value.as_deref();
-        network && value.is_none_or(|value| entry.key.entity().eq_ignore_ascii_case(value))
-    });
-    let taken = if filter.dedup {
-        longest(taken)
-    } else {
-        taken.collect()
+        let same =
+            |wanted: &Option<String>, own: &str| wanted.as_ref().is_none_or(|one| one == own);
+        network && same(&self.value, entry.key.entity()) && same(&self.remediation, REMEDIATION)
+    }
+}
+
+/// Which part of an answer a reader wants, in the order of the decisions' ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Only decisions with a greater id.
+    pub after: Option<u64>,
+    /// How many of them are passed over.
+    pub skip: usize,
+    /// How many are given; `None` = all.
+    pub most: Option<usize>,
+}
+
+impl Page {
+    /// The part.
+    #[must_use]
+    pub fn of(self, mut decisions: Vec<Decision>) -> Vec<Decision> {
+        if self == Self::default() {
+            return decisions;
+        }
+        decisions.sort_by_key(|decision| decision.id);
+        let after = decisions
+            .into_iter()
+            .filter(|decision| self.after.is_none_or(|id| decision.id > id));
+        let most = self.most.unwrap_or(usize::MAX);
+        after.skip(self.skip).take(most).collect()
+    }
+}
+
+/// The decisions that a bouncer in live mode asks for.
+#[must_use]
+pub fn live(view: &View, filter: &Filter, now: i64) -> Vec<Decision> {
+    let Wanted {
+        network, contains, ..
+    } = filter.wanted;
+    let address = network.filter(|network| contains && single(*network));
+    let taken = match address {
+        // The common question has an index, of what is enforced.
+        Some(network) if !filter.selection.simulated => {
+            let candidates = view.covering(network.address(), now).into_iter();
+            filter.told(candidates.filter(|entry| filter.takes(entry)))
+        }
+        _ => filter.active(view, now),
     };
     taken
         .into_iter()
@@ -316,21 +373,12 @@ pub fn live(view: &View, filter: &Filter, wanted: &Wanted, now: i64) -> Vec<Deci
 }
 
 fn single(network: Network) -> bool {
-    let (address, prefix) = super::folded(network);
-    prefix == if address.is_ipv4() { 32 } else { 128 }
+    network.prefix() == if network.address().is_ipv4() { 32 } else { 128 }
 }
 
 /// Whether every address of `inner` is one of `outer`.
 fn covers(outer: Network, inner: Network) -> bool {
-    let bits = |address: IpAddr| match address {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
-    };
-    let ((outer, wide), (inner, narrow)) = (super::folded(outer), super::folded(inner));
-    let ((outer, width), (inner, other)) = (bits(outer), bits(inner));
-    let host = u32::from(width - wide.min(width));
-    let cut = |bits: u128| bits.checked_shr(host).unwrap_or_default();
-    width == other && wide <= narrow && cut(outer) == cut(inner)
+    outer.prefix() <= inner.prefix() && outer.contains(inner.address())
 }
 
 #[cfg(test)]

@@ -3,8 +3,12 @@
 //! Whatever is not a network or a number is hexadecimal in upper case, as the converter `hex` writes it: user agents
 //! byte by byte, certificates as `ssl_c_der,sha2(256),hex`, sessions and tokens as the first 32 digits of
 //! `hmac(sha256,…),hex`. So no pattern holds a blank, a `#` or a quote, and files and the runtime API need no escapes.
+//!
+//! `HAProxy` looks an IPv4 address up among the IPv6 networks too, as `::ffff:a.b.c.d` (`pat_match_ip`): a network that holds
+//! those, like `::/0`, is written as what it holds besides.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::{Format, Omitted, Sorted, comment};
 use crate::model::BlockKind;
@@ -27,9 +31,9 @@ pub(super) const FORMAT: Format = Format {
 fn render(sorted: &Sorted<'_>, omitted: &[Omitted], _: i64) -> Vec<String> {
     let mut files: [String; 6] = std::array::from_fn(|_| comment(omitted));
     let [ips, certificates, agents, sessions, tokens, asns] = &mut files;
-    for network in sorted.networks() {
+    for (address, prefix) in sorted.networks.iter().copied().flat_map(unmapped) {
         // A string takes everything that is written to it.
-        let _ = writeln!(ips, "{network}");
+        let _ = writeln!(ips, "{address}/{prefix}");
     }
     for agent in sorted.entities(BlockKind::UserAgent) {
         let _ = writeln!(agents, "{}", hex::encode_upper(agent));
@@ -47,4 +51,22 @@ fn render(sorted: &Sorted<'_>, omitted: &[Omitted], _: i64) -> Vec<String> {
         let _ = writeln!(asns, "{asn}");
     }
     files.into()
+}
+
+/// A network without the IPv4-mapped addresses (`::ffff:0:0/96`): itself, or what lies beside the way from it to them.
+fn unmapped((address, prefix): (IpAddr, u8)) -> Vec<(IpAddr, u8)> {
+    const MAPPED: u128 = 0xffff << 32;
+    let first = |bits: u128, prefix: u8| {
+        let host = 128_u32.saturating_sub(u32::from(prefix));
+        bits & u128::MAX.checked_shl(host).unwrap_or_default()
+    };
+    match address {
+        IpAddr::V6(v6) if prefix < 96 && v6.to_bits() == first(MAPPED, prefix) => (prefix..96)
+            .map(|above| {
+                let beside = first(MAPPED, above + 1) ^ (1 << (127 - above));
+                (IpAddr::V6(Ipv6Addr::from_bits(beside)), above + 1)
+            })
+            .collect(),
+        _ => vec![(address, prefix)],
+    }
 }

@@ -9,7 +9,7 @@ mod envoy;
 mod haproxy;
 mod nginx;
 
-pub use crowdsec::{Decision, Filter, Wanted, live, startup, stream};
+pub use crowdsec::{Decision, Filter, Page, Wanted, live, startup, stream};
 pub use envoy::EXTENSION as ENVOY_EXTENSION;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Selection, View};
-use crate::model::{BlockEntry, BlockKind, Network};
+use crate::model::{BlockEntry, BlockKind};
 
 /// One file of a rendering.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Format {
 /// What is to be expressed: each entity once, however many zones list it, in a stable order.
 #[derive(Debug, Default)]
 struct Sorted<'v> {
-    /// (IPv6, address, prefix length); IPv4-mapped networks as IPv4 (RFC 4291 section 2.5.5.2).
+    /// (address, prefix length).
     networks: BTreeSet<(IpAddr, u8)>,
     asns: BTreeSet<u32>,
     named: BTreeSet<(BlockKind, &'v str)>,
@@ -151,7 +151,7 @@ impl<'v> Sorted<'v> {
         let entity = entry.key.entity();
         match (entry.key.kind(), entry.key.network()) {
             (BlockKind::Ip | BlockKind::Cidr, Some(network)) => {
-                self.networks.insert(folded(network));
+                self.networks.insert((network.address(), network.prefix()));
             }
             (BlockKind::Asn, _) => {
                 self.asns.extend(entity.parse::<u32>());
@@ -175,19 +175,6 @@ impl<'v> Sorted<'v> {
             .map(|(of, entity)| (*of, *entity))
             .take_while(move |(of, _)| *of == kind)
             .map(|(_, entity)| entity)
-    }
-}
-
-/// A network as gateways compare it: one that is IPv4 in IPv6 clothes is IPv4.
-fn folded(network: Network) -> (IpAddr, u8) {
-    let (address, prefix) = (network.address(), network.prefix());
-    let mapped = match address {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().zip(prefix.checked_sub(96)),
-        IpAddr::V4(_) => None,
-    };
-    match mapped {
-        Some((v4, prefix)) => (IpAddr::V4(v4), prefix),
-        None => (address, prefix),
     }
 }
 

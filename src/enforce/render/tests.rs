@@ -400,3 +400,52 @@ fn edits_in_any_order_render_alike() {
         assert_eq!(render(&forward), render(&backward), "{}", format.name);
     }
 }
+
+#[test]
+fn ipv6_networks_hold_nobody_of_ipv4_in_haproxy() {
+    let bits = |address: &str| address.parse::<std::net::Ipv6Addr>().unwrap().to_bits();
+    let v4 = [
+        "::ffff:0.0.0.0",
+        "::ffff:127.0.0.1",
+        "::ffff:255.255.255.255",
+    ];
+    let near = [
+        "::",
+        "::1",
+        "::fffe:ffff:ffff",
+        "::1:0:0:0",
+        "2001:db8::1",
+        "ffff::",
+    ];
+    for network in [
+        "::/0",
+        "::/1",
+        "::/80",
+        "::/79",
+        "::fffe:0:0/95",
+        "2000::/3",
+        "::/97",
+    ] {
+        let view = view(vec![entry(BlockKind::Cidr, network, 100)]);
+        let rendering = rendered("haproxy", &view);
+        let lines = haproxy(file(&rendering, "blocked_ips.acl"));
+        // As HAProxy compares: the bits of the prefix, whatever family they came from.
+        let holding = |address: &str| {
+            let holds = |line: &&&str| {
+                let (first, prefix) = line.split_once('/').unwrap();
+                let host = 128 - prefix.parse::<u32>().unwrap();
+                let cut = |bits: u128| bits.checked_shr(host).unwrap_or_default();
+                cut(bits(first)) == cut(bits(address))
+            };
+            lines.iter().filter(holds).count()
+        };
+        for address in v4 {
+            assert_eq!(holding(address), 0, "{address} in {network}");
+        }
+        let meant = crate::model::Network::parse(network).unwrap();
+        for address in near {
+            let expected = usize::from(meant.contains(address.parse().unwrap()));
+            assert_eq!(holding(address), expected, "{address} in {network}");
+        }
+    }
+}

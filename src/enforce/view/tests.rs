@@ -41,7 +41,7 @@ fn the_narrowest_network_that_still_holds_refuses() {
         ("192.0.2.200", 100, None),
         ("192.0.2.1", 0, Some("192.0.2.0/24")),
         ("::ffff:192.0.2.1", 0, Some("192.0.2.0/24")),
-        ("198.51.100.9", 0, Some("::ffff:198.51.100.0/120")),
+        ("198.51.100.9", 0, Some("198.51.100.0/24")),
         ("192.0.3.1", 0, None),
         ("2001:db8::1", 0, Some("2001:db8::/32")),
         ("2001:db9::1", 0, Some("::/0")),
@@ -57,7 +57,6 @@ fn a_network_that_is_listed_twice_holds_until_both_ended() {
     let all = [
         entry(BlockKind::Ip, "192.0.2.1", 100),
         entry(BlockKind::Cidr, "192.0.2.1/32", 100),
-        entry(BlockKind::Cidr, "::ffff:192.0.2.1/128", 100),
     ];
     for first in 0..all.len() {
         let mut view = view(&all);

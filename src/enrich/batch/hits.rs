@@ -22,6 +22,8 @@ pub struct Hit {
     pub signal: String,
     /// How often.
     pub count: u64,
+    /// Time of the newest exchange, epoch milliseconds.
+    pub newest: i64,
     /// Ids of some of the exchanges.
     pub samples: Samples,
 }
@@ -41,7 +43,7 @@ impl Hits {
         zone: &str,
         (kind, entity): (BlockKind, &str),
         signal: &str,
-        id: Option<&str>,
+        (seen, id): (i64, Option<&str>),
     ) {
         self.key.clear();
         for part in [zone, kind.as_str(), signal, entity] {
@@ -59,6 +61,7 @@ impl Hits {
                 entity: entity.to_owned(),
                 signal: signal.to_owned(),
                 count: 0,
+                newest: seen,
                 samples: Samples::default(),
             });
             self.found.len() - 1
@@ -70,6 +73,7 @@ impl Hits {
             return;
         };
         hit.count += 1;
+        hit.newest = hit.newest.max(seen);
         if let Some(id) = id {
             hit.samples.add(id);
         }
@@ -89,25 +93,29 @@ mod tests {
     fn hits_are_counted_with_their_samples() {
         let mut hits = Hits::default();
         let ip = (BlockKind::Ip, "203.0.113.7");
-        for _ in 0..2 {
-            hits.add("z", ip, "r", Some("req-1"));
+        for at in [5, 9] {
+            hits.add("z", ip, "r", (at, Some("req-1")));
         }
-        hits.add("z", ip, "r", None);
-        hits.add("z", (BlockKind::UserAgent, "curl"), "r", Some(""));
-        hits.add("y", ip, "r", None);
+        hits.add("z", ip, "r", (7, None));
+        hits.add("z", (BlockKind::UserAgent, "curl"), "r", (3, Some("")));
+        hits.add("y", ip, "r", (1, None));
         let finished = hits.finish();
         let counts: Vec<_> = finished
             .iter()
-            .map(|hit| (hit.zone.as_str(), hit.count, hit.samples.ids()))
+            .map(|hit| (hit.zone.as_str(), hit.count, hit.newest, hit.samples.ids()))
             .collect();
         let one = vec!["req-1".to_owned()];
         assert_eq!(
             counts,
-            [("z", 3, one), ("z", 1, Vec::new()), ("y", 1, Vec::new())]
+            [
+                ("z", 3, 9, one),
+                ("z", 1, 3, Vec::new()),
+                ("y", 1, 1, Vec::new())
+            ]
         );
         assert_eq!(hits.finish(), []);
         hits.found = vec![finished[0].clone(); MAX_HITS];
-        hits.add("z", ip, "r", None);
+        hits.add("z", ip, "r", (0, None));
         assert_eq!(hits.overflowed, 1);
     }
 }

@@ -109,6 +109,7 @@ impl Edges {
     ) -> Result<JoinState, ServiceFault> {
         let metrics = &self.telemetry.metrics;
         let hits = std::mem::take(&mut flush.batches.hits);
+        let events = flush.batches.events.take();
         let (counts, numbers) = (flush.counts, flush.numbers());
         let watch = Stopwatch::start();
         let sums = window::sum(flush.batches)
@@ -118,7 +119,13 @@ impl Edges {
 
         let watch = Stopwatch::start();
         let stored_at = clock::now_millis();
-        let written = self.store.write(&range, &sums, stored_at);
+        let written = async {
+            // Neither waits for the other: a flush takes as long as its slowest table.
+            let sums = self.store.write(&range, &sums, stored_at);
+            let events = Box::pin(self.store.write_events(&range, events.as_ref(), stored_at));
+            let (sums, events) = tokio::join!(sums, events);
+            Ok::<u64, StoreError>(sums?.max(events?))
+        };
         let blocks = tokio::select! {
             written = self.told(Part::Store, written) => written?,
             outlived = self.outlives(&range, begun_at) => return Err(outlived),
@@ -171,12 +178,14 @@ impl Edges {
         self.told(Part::Store, self.store.record(&row)).await?;
         self.tell_retries();
         metrics.flushed(&numbers);
-        metrics.rows(sums.iter().map(|rows| rows.num_rows() as u64).sum());
+        let rows = sums.iter().chain(&events);
+        metrics.rows(rows.map(|rows| rows.num_rows() as u64).sum());
         self.count(|summary| {
             summary.flushes += 1;
             summary.counts += counts;
             summary.overflowed += numbers.operations_overflowed;
             summary.entities_overflowed += numbers.entities_overflowed;
+            summary.events_overflowed += numbers.events_overflowed;
             for (reason, count) in &numbers.rejected {
                 *summary.rejected.entry(*reason).or_default() += count;
             }

@@ -14,7 +14,7 @@ use super::worker::{Cut, Opening, Work};
 use super::{Service, ServiceFault};
 use crate::clock::{self, Stopwatch};
 use crate::config::{Gap, Start};
-use crate::pipeline::partition::Partition;
+use crate::pipeline::partition::{Partition, keeping};
 use crate::pipeline::stream::Stream;
 use crate::source::kafka::{Assignment, Lease, Refused, Request};
 use crate::store::clickhouse::FlushRange;
@@ -99,7 +99,8 @@ fn open(service: &Arc<Service>, lease: &Lease, found: Resume) -> UnboundedReceiv
         (&lease.at.topic, lease.at.partition),
         found.first,
         settings.dead_letter_bytes,
-    );
+    )
+    .keeping(keeping(&settings.evidence), &service.judge);
     let (flushes, cuts) = unbounded_channel();
     let end = found.repeat.map_or(found.first, |intent| intent.end);
     let request = Request::Start {

@@ -43,21 +43,24 @@ impl Selector {
         literal.then(|| self.hosts.iter().map(String::as_bytes).collect())
     }
 
-    /// Whether every request that the other one covers is covered by this one.
-    #[must_use]
-    pub fn contains(&self, other: &Self) -> bool {
-        let hosts = self.hosts.is_empty()
-            || (!other.hosts.is_empty()
-                && other.hosts.iter().all(|theirs| {
-                    self.hosts
-                        .iter()
-                        .any(|ours| ours == theirs || wider(ours, theirs))
-                }));
-        hosts
-            && self
-                .operations
-                .iter()
-                .all(|out| other.operations.contains(out))
+    /// The hosts that are covered in a zone with these hosts.
+    pub(super) fn hosts<'a>(&'a self, zone: &'a [String]) -> &'a [String] {
+        if self.hosts.is_empty() {
+            zone
+        } else {
+            &self.hosts
+        }
+    }
+
+    /// Whether every request to `host` that the other one covers is covered by this one.
+    pub(super) fn covers_host_of(&self, other: &Self, host: &str, zone: &[String]) -> bool {
+        let mut hosts = self.hosts(zone).iter();
+        let mut left_out = self
+            .operations
+            .iter()
+            .filter(|(_, at, _)| host_matches(host, at));
+        hosts.any(|ours| ours == host || wider(ours, host))
+            && left_out.all(|out| other.operations.contains(out))
             && self.ids.iter().all(|out| other.ids.contains(out))
     }
 

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::policy::compile;
-use crate::policy::objects::{OperationObject, RuleObject, SchemaActionObject, ZoneObject};
+use crate::policy::objects::{
+    OperationObject, RuleObject, SchemaActionObject, SessionIdentifierKind,
+    SessionIdentifierObject, ZoneObject,
+};
 
 pub(super) fn rule(title: &str, kind: RuleKind, expression: &str) -> RuleObject {
     RuleObject {
@@ -90,6 +93,34 @@ fn an_override_wins_over_the_operation_and_that_over_the_default() {
         }
     }
     assert_eq!(cases, 24);
+}
+
+#[test]
+fn the_action_of_a_host_wins_over_that_of_a_pattern_in_any_order() {
+    use SchemaAction::{Block, Log, None as Nothing};
+    let on = |host: &str, action| {
+        let operation = OperationObject {
+            method: "GET".to_owned(),
+            host: host.to_owned(),
+            endpoint: "/items".to_owned(),
+        };
+        (operation, action)
+    };
+    let mut operations = vec![
+        on("*.example", Nothing),
+        on("a.partners.example", Block),
+        on("*.partners.example", Log),
+    ];
+    for _ in 0..3 {
+        operations.rotate_left(1);
+        let mut object = zone(Vec::new());
+        object.schema_validation.operations.clone_from(&operations);
+        let policy = compile(&[object]).unwrap();
+        let at = |host| policy.zones[0].rules.schema.of(Method::Get, host, "/items");
+        assert_eq!(at("a.partners.example"), Some(RuleAction::Block));
+        assert_eq!(at("b.partners.example"), Some(RuleAction::Log));
+        assert_eq!(at("api.example"), None);
+    }
 }
 
 #[test]
@@ -203,7 +234,10 @@ fn a_rule_that_cannot_be_is_refused_with_its_place() {
         rule.expression = "ssl and http.hots".to_owned();
     }))
     .concat();
-    assert!(shown.contains("\nssl and http.hots\n        ^"), "{shown}");
+    assert!(
+        shown.contains("refused at character 9\n    ssl and http.hots\n            ^"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -242,6 +276,28 @@ fn rules_that_are_never_evaluated_are_said() {
         token("a", &[], &[health]),
         token("b", &[], &[health])
     ));
+    // Hosts of the zone in words are all of it, and what is left out elsewhere is nothing here.
+    assert!(never(
+        token("a", &["api.example", "*.partners.example"], &[]),
+        token("b", &[], &[])
+    ));
+    assert!(never(
+        token("a", &[], &["GET x.partners.example /health"]),
+        token("b", &["api.example"], &[])
+    ));
+    assert!(!never(
+        token("a", &[], &["GET x.partners.example /health"]),
+        token("b", &["*.partners.example"], &[])
+    ));
+    let said = warnings(zone(vec![
+        token("a", &["api.example"], &[]),
+        token("b", &["*.partners.example"], &[]),
+        token("c", &[], &[]),
+    ]));
+    assert!(
+        said.concat().contains("never evaluated: \"a\" and \"b\""),
+        "{said:?}"
+    );
     let mut off = token("a", &[], &[]);
     off.enabled = false;
     assert!(!never(off.clone(), token("b", &[], &[])));
@@ -265,7 +321,24 @@ fn rules_that_are_never_evaluated_are_said() {
 #[test]
 fn expressions_that_cannot_mean_what_they_say_are_said() {
     use RuleKind::{Custom, Mtls, Token};
-    let said = |kind, expression: &str| warnings(zone(vec![rule("r", kind, expression)]));
+    let identified = |rules| {
+        let mut zone = zone(rules);
+        zone.session_identifiers.push(SessionIdentifierObject {
+            kind: SessionIdentifierKind::Header,
+            name: "authorization".to_owned(),
+            ..SessionIdentifierObject::default()
+        });
+        zone
+    };
+    let said = |kind, expression: &str| warnings(identified(vec![rule("r", kind, expression)]));
+    let nobody = rule("r", Custom, "not cf.api_gateway.auth_id_present");
+    let nobody = warnings(zone(vec![nobody])).concat();
+    assert!(nobody.contains("no session identifiers"), "{nobody}");
+    // The guide's two rules look after each other.
+    let unverified = rule("a", Mtls, "not cf.tls_client_auth.cert_verified");
+    let revoked = rule("b", Mtls, "cf.tls_client_auth.cert_revoked");
+    assert_eq!(warnings(zone(vec![unverified.clone()])).len(), 1);
+    assert_eq!(warnings(zone(vec![unverified, revoked])), [""; 0]);
     for (kind, expression, expected) in [
         (Token, "ssl", None),
         (Token, "ssl or not ssl", Some("so this one never does")),
@@ -290,6 +363,33 @@ fn expressions_that_cannot_mean_what_they_say_are_said() {
             Mtls,
             "not cf.tls_client_auth.cert_verified or cf.tls_client_auth.cert_revoked",
             None,
+        ),
+        (
+            Token,
+            "cf.tls_client_auth.cert_verified",
+            Some("(cf.tls_client_auth.cert_verified and not cf.tls_client_auth.cert_revoked)"),
+        ),
+        // Somebody who is known and does what they should not.
+        (
+            Custom,
+            "cf.api_gateway.auth_id_present and http.response.code eq 403",
+            None,
+        ),
+        (Custom, "http.host eq \"a.partners.example\"", None),
+        (
+            Custom,
+            "http.host eq \"API.example\"",
+            Some("hosts of the zone, in lower case: api.example"),
+        ),
+        (
+            Custom,
+            "ssl and http.host in {\"api.example\" \"elsewhere.example\"}",
+            Some("http.host is never \"elsewhere.example\" in this zone"),
+        ),
+        (
+            Custom,
+            "has_key(http.request.headers, \"X-A\")",
+            Some("names are in lower case: \"x-a\""),
         ),
     ] {
         let found = said(kind, expression);

@@ -11,6 +11,7 @@ use self::puzzle::{Puzzle, Subject};
 use super::Expression;
 use super::ast::{Node, Operand};
 use super::fields::Field;
+use super::functions::Function;
 
 /// Which truth value lets a rule fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +84,13 @@ pub fn lint(expression: &Expression, polarity: Polarity) -> Vec<Lint> {
         (None, _) => {}
     }
     let fires = polarity == Polarity::Ordinary;
-    for (group, what) in puzzle.iter().flat_map(|puzzle| puzzle.inverted(fires)) {
+    let fields = expression.fields();
+    // What else the expression asks may be the very thing that is wrong about those who do show who they are.
+    let plain = fields
+        .iter()
+        .all(|field| says_where(*field) || says_who(*field));
+    let inverted = puzzle.iter().filter(|_| plain);
+    for (group, what) in inverted.flat_map(|puzzle| puzzle.inverted(fires)) {
         let hint = match (group, polarity) {
             (Subject::Token(_), Polarity::Inverted) => {
                 "a token rule says what good requests are like: write it without `not`"
@@ -98,16 +105,30 @@ pub fn lint(expression: &Expression, polarity: Polarity) -> Vec<Lint> {
         };
         add(LintKind::Inverted, what, hint);
     }
-    let fields = expression.fields();
     if fields.contains(&Field::CertVerified) && !fields.contains(&Field::CertRevoked) {
         add(
             LintKind::RevokedCounts,
             "cf.tls_client_auth.cert_verified is also true of a revoked certificate",
-            "(not cf.tls_client_auth.cert_verified or cf.tls_client_auth.cert_revoked)",
+            match polarity {
+                Polarity::Ordinary => {
+                    "(not cf.tls_client_auth.cert_verified or cf.tls_client_auth.cert_revoked)"
+                }
+                Polarity::Inverted => {
+                    "(cf.tls_client_auth.cert_verified and not cf.tls_client_auth.cert_revoked)"
+                }
+            },
         );
     }
     expression.operands(&mut |operand| {
-        if let Operand::Member(field @ (Field::Headers | Field::ResponseHeaders), key) = operand
+        let (field, key) = match operand {
+            Operand::Member(field, key) => (*field, key.as_ref()),
+            Operand::Call(call) => match (&call.function, call.arguments.first()) {
+                (Function::HasKey(key), Some(Operand::Field(field))) => (*field, key.as_ref()),
+                _ => return,
+            },
+            _ => return,
+        };
+        if matches!(field, Field::Headers | Field::ResponseHeaders)
             && key.bytes().any(|byte| byte.is_ascii_uppercase())
         {
             let message = format!("{}[{key:?}] is never there", field.name());
@@ -116,6 +137,29 @@ pub fn lint(expression: &Expression, polarity: Polarity) -> Vec<Lint> {
         }
     });
     lints
+}
+
+/// Whether a field tells which requests are meant, and nothing about whether they are any good.
+fn says_where(field: Field) -> bool {
+    let name = field.name().trim_start_matches("raw.");
+    name.starts_with("http.request.uri")
+        || name.starts_with("ip.")
+        || [
+            "http.host",
+            "http.request.method",
+            "http.request.full_uri",
+            "http.user_agent",
+            "ssl",
+        ]
+        .contains(&name)
+}
+
+/// Whether a field tells whether somebody showed who they are.
+fn says_who(field: Field) -> bool {
+    matches!(
+        field,
+        Field::AuthIdPresent | Field::CertPresented | Field::CertVerified | Field::CertRevoked
+    )
 }
 
 /// The one answer that the expression ever gives; `None` when it can give both, or when that is too much to find out.

@@ -2,7 +2,10 @@
 //!
 //! Enters: the files. Leaves: `add acl` and `del acl` for the differences, or a new version of the table that is committed
 //! at once where most of it changes. `HAProxy` loads the files when it starts; a restart is seen by its process id, and
-//! then the tables are read and compared again. Patterns have no blank, `;` or quote: see the format's own module.
+//! then the tables are read and compared again. Patterns have no blank, `;` or quote: see the format's own module. Which tables
+//! are ours is said by [`tables`].
+
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use self::tables::{escaped, named};
 use super::ExportError;
 use crate::clock::Stopwatch;
 use crate::enforce::render::File;
@@ -54,8 +58,8 @@ pub(super) struct Runtime {
     time_limit: Duration,
     /// Process id and start of the one that was compared last.
     process: Option<String>,
-    /// Patterns by table.
-    tables: BTreeMap<String, BTreeSet<String>>,
+    /// What each table holds: the file that it is to follow, and its patterns, by its name in `HAProxy`.
+    tables: BTreeMap<String, (&'static str, BTreeSet<String>)>,
     compared: Stopwatch,
 }
 
@@ -89,28 +93,21 @@ impl Runtime {
             self.read_tables(files).await?;
         }
         let mut changed = false;
-        for file in files {
-            let name = format!("{}/{}", self.folder.trim_end_matches('/'), file.name);
-            let Some(held) = self.tables.get(&name) else {
-                continue;
-            };
-            let wanted = patterns(&file.text);
+        let mut tables = std::mem::take(&mut self.tables);
+        for (name, (follows, held)) in &mut tables {
+            let wanted = wanted(files, follows);
             if *held != wanted {
-                self.change(&name, held, &wanted).await?;
-                self.tables.insert(name, wanted);
+                self.change(name, held, &wanted).await?;
+                *held = wanted;
                 changed = true;
             }
         }
+        self.tables = tables;
         if changed && stale {
             // The first comparison with a process is checked by a second one.
             self.read_tables(files).await?;
-            for file in files {
-                let name = format!("{}/{}", self.folder.trim_end_matches('/'), file.name);
-                if self
-                    .tables
-                    .get(&name)
-                    .is_some_and(|held| *held != patterns(&file.text))
-                {
+            for (name, (follows, held)) in &self.tables {
+                if *held != wanted(files, follows) {
                     let problem = format!("{name} does not hold what was set");
                     return Err(self.error(problem));
                 }
@@ -137,13 +134,14 @@ impl Runtime {
     async fn read_tables(&mut self, files: &[File]) -> Result<(), ExportError> {
         let listed = self.ask("show acl").await?;
         self.tables.clear();
-        for file in files {
-            let name = format!("{}/{}", self.folder.trim_end_matches('/'), file.name);
-            // `0 (/etc/haproxy/blocked_ips.acl) pattern loaded from file …`
-            if !listed.contains(&format!("({name})")) {
+        for name in listed.lines().filter_map(named) {
+            let Some(file) = files
+                .iter()
+                .find(|file| tables::follows(name, &self.folder, file.name))
+            else {
                 continue;
-            }
-            let said = self.ask(&format!("show acl {name}")).await?;
+            };
+            let said = self.ask(&format!("show acl {}", escaped(name))).await?;
             let held = said
                 .lines()
                 .filter(|line| !line.trim().is_empty())
@@ -156,7 +154,7 @@ impl Runtime {
                 });
             let held: Option<BTreeSet<String>> = held.collect();
             let held = held.ok_or_else(|| self.error(brief(&said)))?;
-            self.tables.insert(name, held);
+            self.tables.insert(name.to_owned(), (file.name, held));
         }
         if self.tables.is_empty() {
             let problem = format!(
@@ -175,6 +173,7 @@ impl Runtime {
         held: &BTreeSet<String>,
         wanted: &BTreeSet<String>,
     ) -> Result<(), ExportError> {
+        let name = escaped(name);
         let (added, gone) = (wanted.difference(held), held.difference(wanted));
         let differences = added.clone().count() + gone.clone().count();
         if differences <= ONE_BY_ONE {
@@ -258,6 +257,12 @@ async fn converse(
     let mut said = String::new();
     stream.take(ANSWER).read_to_string(&mut said).await?;
     Ok(said)
+}
+
+/// The patterns that a table is to hold.
+fn wanted(files: &[File], follows: &str) -> BTreeSet<String> {
+    let file = files.iter().find(|file| file.name == follows);
+    file.map(|file| patterns(&file.text)).unwrap_or_default()
 }
 
 /// The patterns of a file.

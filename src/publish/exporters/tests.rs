@@ -313,6 +313,35 @@ async fn a_haproxy_that_uses_other_files_is_told_so() {
     );
 }
 
+#[tokio::test]
+async fn every_spelling_of_a_file_is_a_table_of_its_own_and_follows_it() {
+    let haproxy = Played::default();
+    let names = [
+        "/l//blocked_ips.acl",
+        "/l/./blocked_ips.acl",
+        "opt@/l/blocked_ips.acl",
+    ];
+    let others = ["/other/blocked_ips.acl", "/l/sub/blocked_ips.acl"];
+    let old = vec!["192.0.2.9/32".to_owned()];
+    for name in names.iter().chain(&others) {
+        let mut tables = haproxy.tables.lock().unwrap();
+        tables.insert((*name).to_owned(), old.clone());
+    }
+    let socket = Socket::Tcp(haproxy.listen().await);
+    let mut runtime = haproxy::Runtime::new(socket, "/l".to_owned(), PATIENCE);
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        let files = rendering("haproxy", vec![ip(address)]).files;
+        runtime.synchronise(&files).await.unwrap();
+        let tables = haproxy.tables.lock().unwrap();
+        for name in names {
+            assert_eq!(tables[name], [format!("{address}/32")], "{name}");
+        }
+        for name in others {
+            assert_eq!(tables[name], old, "{name}");
+        }
+    }
+}
+
 /// Waits until a file holds what is expected.
 async fn holds(
     path: &std::path::Path,

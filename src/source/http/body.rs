@@ -34,7 +34,8 @@ pub(super) fn coding(headers: &HeaderMap) -> Result<Coding, Problem> {
     let mut named = headers.get_all(header::CONTENT_ENCODING).iter();
     let coding = match (named.next(), named.next()) {
         (None, _) => return Ok(Coding::Plain),
-        (Some(one), None) => one.to_str().unwrap_or_default().trim(),
+        // A name with other bytes in it is no name that is known.
+        (Some(one), None) => one.to_str().map_err(|_| Problem::Coding)?.trim(),
         (Some(_), Some(_)) => return Err(Problem::Coding),
     };
     match coding.to_ascii_lowercase().as_str() {

@@ -1,4 +1,4 @@
-//! The sums of one flush → blocks as they go over the wire.
+//! The rows of one flush → blocks as they go over the wire.
 //!
 //! Enters: one batch per table. Leaves: blocks of one table partition each, with the deduplication token and a body that
 //! is serialised once, so that every retry sends the same bytes. The cuts follow from the rows alone: a process that
@@ -25,8 +25,8 @@ pub(super) const BLOCK_ROWS: usize = 100_000;
 pub(super) struct Block {
     /// The deduplication token.
     pub(super) token: String,
-    rows: RecordBatch,
-    stored_at: i64,
+    pub(super) rows: RecordBatch,
+    pub(super) stored_at: i64,
 }
 
 impl Block {
@@ -50,30 +50,30 @@ pub(super) fn token(pipeline: &str, table: &str, range: &FlushRange) -> String {
     format!("{pipeline}/{table}/{topic}/{partition}/{first}-{last}{drain}")
 }
 
-/// Cuts the rows of one table.
+/// Cuts the rows of one table by their time, the column of that name.
 pub(super) fn cut(
-    table: &Table,
+    table: &str,
+    time: &str,
     pipeline: &str,
     range: &FlushRange,
     sums: &RecordBatch,
     stored_at: i64,
 ) -> Result<Vec<Block>, ArrowError> {
-    cut_by(BLOCK_ROWS, table, pipeline, range, sums, stored_at)
+    let whole = token(pipeline, table, range);
+    cut_by(BLOCK_ROWS, &whole, time, sums, stored_at)
 }
 
 fn cut_by(
     most: usize,
-    table: &Table,
-    pipeline: &str,
-    range: &FlushRange,
+    whole: &str,
+    time: &str,
     sums: &RecordBatch,
     stored_at: i64,
 ) -> Result<Vec<Block>, ArrowError> {
-    let whole = token(pipeline, table.name, range);
     let times = sums
-        .column_by_name(WINDOW_START)
+        .column_by_name(time)
         .and_then(|column| column.as_primitive_opt::<TimestampMillisecondType>())
-        .ok_or_else(|| ArrowError::SchemaError(format!("{} has no {WINDOW_START}", table.name)))?;
+        .ok_or_else(|| ArrowError::SchemaError(format!("{whole} has no {time}")))?;
     // Rows come ordered by time, so a month is one run; if one ever had two, joining them keeps its tokens apart.
     let mut months: BTreeMap<i32, Vec<RecordBatch>> = BTreeMap::new();
     let mut start = 0;
@@ -194,8 +194,8 @@ mod tests {
             last: 25,
             drain,
         };
-        let table = table("identifier_windows").unwrap();
-        let blocks = cut_by(most, table, "shop", &range, &rows(times), stored_at).unwrap();
+        let whole = token("shop", "identifier_windows", &range);
+        let blocks = cut_by(most, &whole, WINDOW_START, &rows(times), stored_at).unwrap();
         blocks.into_iter().map(|block| block.token).collect()
     }
 
@@ -250,7 +250,8 @@ mod tests {
             drain: false,
         };
         let table = table("identifier_windows").unwrap();
-        let cut = || cut(table, "shop", &range, &rows(&[0, 60_000]), 7).unwrap();
+        let rows = rows(&[0, 60_000]);
+        let cut = || cut(table.name, WINDOW_START, "shop", &range, &rows, 7).unwrap();
         let (one, other) = (cut(), cut());
         assert_eq!(one[0].body(table).unwrap(), other[0].body(table).unwrap());
     }

@@ -8,6 +8,7 @@ mod blocks;
 mod columns;
 mod connection;
 mod error;
+mod events;
 mod ledger;
 mod read;
 mod schema;
@@ -80,6 +81,8 @@ pub struct Retention {
     pub hours: Duration,
     /// Days.
     pub days: Duration,
+    /// Exchanges kept as evidence; `None` = the table stays as it is.
+    pub events: Option<Duration>,
 }
 
 /// The range of offsets of one flush.
@@ -255,7 +258,8 @@ impl ClickHouse {
         let mut most = 0;
         let mut writes = Vec::new();
         for (table, sums) in TABLES.iter().zip(sums) {
-            let blocks = blocks::cut(table, &self.pipeline, range, sums, stored_at)
+            let time = columns::WINDOW_START;
+            let blocks = blocks::cut(table.name, time, &self.pipeline, range, sums, stored_at)
                 .map_err(|source| self.shape(table.name, source))?;
             most = most.max(blocks.len() as u64);
             let measures = table.measures.iter().map(|(measure, _)| *measure);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::connection::{Connection, SHORT};
 use super::read::name;
 use super::{Settings, StoreError, columns, identifier, literal};
-use crate::window::{Resolution, TABLES};
+use crate::window::{Resolution, TABLES, events};
 
 /// One numbered file.
 struct Migration {
@@ -40,12 +40,16 @@ const MIGRATIONS: &[Migration] = &[
     migration!(7, "0007_views", false),
     migration!(8, "0008_samples", false),
     migration!(9, "0009_samples_distributed", true),
+    migration!(10, "0010_events", false),
+    migration!(11, "0011_events_distributed", true),
 ];
 
 /// Blocks that every table remembers (design section 6).
 const WINDOW: u64 = 100_000;
 /// Seconds that replicated tables remember them: a week.
 pub(super) const WINDOW_SECONDS: u64 = 604_800;
+/// How long evidence is kept by tables of a pipeline that says nothing of it.
+const EVENTS: Duration = Duration::from_hours(8 * 24);
 /// The ledger is kept at least as long.
 const LEAST_LEDGER: Duration = Duration::from_hours(35 * 24);
 
@@ -241,7 +245,7 @@ fn local(settings: &Settings) -> &'static str {
     }
 }
 
-/// Tables of windows with their retention.
+/// Tables whose rows expire, with their retention; evidence only where it is said.
 fn kept(settings: &Settings) -> Vec<(String, Duration)> {
     let retention = settings.retention;
     let widths = [
@@ -255,17 +259,19 @@ fn kept(settings: &Settings) -> Vec<(String, Duration)> {
     });
     let ledger =
         ["flushes", "detections"].map(|table| (format!("{table}{local}"), kept_ledger(settings)));
-    windows.chain(ledger).collect()
+    let events = retention.events;
+    let events = events.map(|kept| (format!("{}{local}", events::TABLE), kept));
+    windows.chain(ledger).chain(events).collect()
 }
 
 /// Tables whose log makes retries harmless: everything that an insert reaches.
-fn logged(settings: &Settings) -> impl Iterator<Item = String> {
-    let newest =
-        ["positions", "newest_detections"].map(|table| format!("{table}{}", local(settings)));
-    kept(settings)
-        .into_iter()
-        .map(|(table, _)| table)
-        .chain(newest)
+fn logged(settings: &Settings) -> Vec<String> {
+    let others = ["positions", "newest_detections", events::TABLE];
+    let others = others.map(|table| format!("{table}{}", local(settings)));
+    let mut logged: Vec<String> = kept(settings).into_iter().map(|(table, _)| table).collect();
+    logged.retain(|table| !others.contains(table));
+    logged.extend(others);
+    logged
 }
 
 /// When a row is forgotten, as ClickHouse prints it.
@@ -355,6 +361,7 @@ fn value(name: &str, settings: &Settings) -> String {
         "keep_minutes" => expiry(retention.minutes),
         "keep_hours" => expiry(retention.hours),
         "keep_days" => expiry(retention.days),
+        "keep_events" => expiry(retention.events.unwrap_or(EVENTS)),
         "keep_ledger" => expiry(kept_ledger(settings)),
         "deduplication" if settings.replicated => format!(
             "replicated_deduplication_window = {WINDOW}, replicated_deduplication_window_seconds = {WINDOW_SECONDS}"
@@ -420,6 +427,72 @@ mod tests {
                 assert!(!(plain && replicated), "{statement}");
             }
         }
+    }
+
+    /// The columns of the table of evidence are written in SQL and made from the fields of the rules language.
+    #[test]
+    fn the_table_of_evidence_has_a_column_for_every_column() {
+        use arrow::datatypes::DataType;
+
+        let migration = MIGRATIONS.iter().find(|known| known.name == "0010_events");
+        let sql = migration.unwrap().sql;
+        let lines = sql.lines().filter_map(|line| line.strip_prefix("    "));
+        let mut written: Vec<(&str, &str)> = lines
+            .filter_map(|line| line.trim_end_matches(',').split_once(' '))
+            .map(|(name, kind)| (name.trim_matches('`'), kind))
+            .collect();
+        let (arrival, unknown) = (written.pop().unwrap().0, written.pop().unwrap().0);
+        assert_eq!(
+            (unknown, arrival),
+            (super::super::events::UNKNOWN, "stored_at")
+        );
+        let columns = events::schema();
+        assert_eq!(written.len(), columns.fields().len());
+        for (column, (name, kind)) in columns.fields().iter().zip(written) {
+            assert_eq!(column.name(), name);
+            let expected = match column.data_type() {
+                DataType::List(_) => "Array(",
+                DataType::Map(_, _) => "Map(",
+                DataType::Timestamp(_, _) => "DateTime64(3, 'UTC')",
+                DataType::Utf8 => "String",
+                DataType::Boolean => "Bool",
+                DataType::Int32 => "Int32",
+                DataType::Int64 => "Int64",
+                DataType::UInt64 => "UInt64",
+                other => panic!("{name} is {other}"),
+            };
+            assert!(kind.contains(expected), "{name} {kind}");
+            let nested = matches!(column.data_type(), DataType::List(_) | DataType::Map(_, _));
+            assert_eq!(
+                kind.contains("Nullable"),
+                column.is_nullable() && !nested,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn evidence_expires_where_a_pipeline_says_when() {
+        let said = super::super::tests::settings("http://127.0.0.1:1", "g");
+        let silent = kept(&said).into_iter().map(|(table, _)| table);
+        assert!(silent.clone().all(|table| table != "events"));
+        assert!(logged(&said).contains(&"events".to_owned()));
+        let mut said = said;
+        said.retention.events = Some(Duration::from_secs(7));
+        assert!(kept(&said).contains(&("events".to_owned(), Duration::from_secs(7))));
+        assert_eq!(
+            logged(&said)
+                .iter()
+                .filter(|table| *table == "events")
+                .count(),
+            1
+        );
+        let statements = definitions_of(&said);
+        assert!(
+            statements
+                .iter()
+                .any(|sql| sql.contains("toIntervalSecond(7)"))
+        );
     }
 
     #[test]

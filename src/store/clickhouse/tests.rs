@@ -23,6 +23,7 @@ pub(super) fn settings(url: &str, database: &str) -> Settings {
             minutes: days(8),
             hours: days(35),
             days: days(400),
+            events: None,
         },
         deadline: Duration::from_millis(300),
     }

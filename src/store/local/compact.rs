@@ -12,7 +12,7 @@ use arrow::compute::concat_batches;
 use super::manifest::{FileEntry, Manifest};
 use super::read::{Part, merge};
 use super::{Range, StoreError, parquet};
-use crate::window::{Resolution, TABLES, Table};
+use crate::window::{Resolution, TABLES, Table, events};
 
 /// Files of one kind that are left alone; one more and they are merged.
 const MANY: usize = 16;
@@ -44,7 +44,8 @@ pub(super) struct Output {
 /// holds.
 pub(super) fn plan(manifest: &Manifest, now: i64) -> Option<Plan> {
     let mut groups: BTreeMap<(&str, Resolution, bool, i64), Vec<&FileEntry>> = BTreeMap::new();
-    for file in &manifest.files {
+    let sums = manifest.files.iter();
+    for file in sums.filter(|file| file.table != events::TABLE) {
         // A large file is merged once more at most: to roll it up.
         let top = file.resolution == Resolution::Day;
         if file.rows < LARGE || !(file.rolled || top) {

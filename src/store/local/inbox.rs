@@ -1,16 +1,24 @@
 //! Lines that other processes leave for the one that has the store open: proposals from the command line.
 //!
-//! The file is only ever appended to, under its own lock; how far it was taken is committed with what followed from it. So
-//! a line counts exactly once, whether it was left while somebody ran the pipeline, or between two runs.
+//! The file is appended to under its own lock; how far it was taken is committed with what followed from it. So a line
+//! counts exactly once, whether it was left while somebody ran the pipeline, or between two runs. What was taken is cut off
+//! when it has grown ([`make_room`]): a new file takes the place of the old one, and its first line says how many bytes came
+//! before it. So offsets only ever grow, and a kill leaves the old file or the new one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
 
 /// Bytes that are taken at once.
 const AT_ONCE: u64 = 1 << 20;
+
+/// Bytes that were taken and are worth cutting off.
+const ROOM: u64 = 1 << 20;
+/// What the first line of a file starts with that was cut; the bytes before it follow, then the line's end.
+const CUT: &str = "# bytes before this line: ";
 
 /// The lines after some offset, and the offset after each.
 pub type Lines = Vec<(Vec<u8>, u64)>;
@@ -27,12 +35,7 @@ pub fn leave(folder: &Path, line: &[u8]) -> Result<(), StoreError> {
     let path = path(folder);
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(&path)?;
-        file.lock()?;
+        let mut file = lock(&path)?;
         let mut text = Vec::with_capacity(line.len() + 2);
         if file.metadata()?.len() > 0 {
             // Whoever wrote last may have been killed in the middle of its line.
@@ -52,6 +55,66 @@ pub fn leave(folder: &Path, line: &[u8]) -> Result<(), StoreError> {
     write().map_err(|error| StoreError::io(&path, error))
 }
 
+/// The file of this path, locked. One that was replaced while the lock was waited for is nobody's any more.
+fn lock(path: &Path) -> std::io::Result<File> {
+    loop {
+        let file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(path)?;
+        file.lock()?;
+        let (held, named) = (file.metadata()?, std::fs::metadata(path));
+        if named.is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
+/// How many bytes came before a file, and how many of its own say so.
+fn before(file: &mut File) -> std::io::Result<(u64, u64)> {
+    let mut head = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    // The number has 20 digits at most.
+    file.take(CUT.len() as u64 + 21).read_to_end(&mut head)?;
+    let head = String::from_utf8_lossy(&head);
+    let bytes = head
+        .split_once('\n')
+        .and_then(|(line, _)| line.strip_prefix(CUT))
+        .and_then(|digits| Some((digits.len(), digits.parse().ok()?)));
+    Ok(bytes.map_or((0, 0), |(digits, bytes)| {
+        (bytes, (CUT.len() + digits + 1) as u64)
+    }))
+}
+
+/// Cuts off what was taken when there is much of it. `taken` is committed, so nobody asks for less again.
+///
+/// # Errors
+/// The disk refuses; the file is as it was.
+pub fn make_room(folder: &Path, taken: u64) -> Result<(), StoreError> {
+    let path = path(folder);
+    let cut = || -> std::io::Result<()> {
+        if !std::fs::metadata(&path).is_ok_and(|file| file.len() > ROOM) {
+            return Ok(());
+        }
+        let mut file = lock(&path)?;
+        let (bytes, head) = before(&mut file)?;
+        let own = taken.saturating_sub(bytes);
+        if own <= ROOM || own > file.metadata()?.len().saturating_sub(head) {
+            return Ok(());
+        }
+        let new = path.with_extension("ndjson.new");
+        let mut kept = File::create(&new)?;
+        writeln!(kept, "{CUT}{taken}")?;
+        file.seek(SeekFrom::Start(head + own))?;
+        std::io::copy(&mut file, &mut kept)?;
+        kept.sync_all()?;
+        std::fs::rename(&new, &path)?;
+        File::open(folder)?.sync_all()
+    };
+    cut().map_err(|error| StoreError::io(&path, error))
+}
+
 /// The whole lines that follow `from`, as many as are taken at once. A file that is shorter than `from` was removed to make
 /// room, and counts from its start.
 ///
@@ -65,12 +128,13 @@ pub fn left(folder: &Path, from: u64) -> Result<Lines, StoreError> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let length = file.metadata()?.len();
-        let mut at = if length < from { 0 } else { from };
-        if at == length {
+        let (bytes, head) = before(&mut file)?;
+        let end = bytes + file.metadata()?.len().saturating_sub(head);
+        let mut at = if end < from { bytes } else { from.max(bytes) };
+        if at == end {
             return Ok(Vec::new());
         }
-        file.seek(SeekFrom::Start(at))?;
+        file.seek(SeekFrom::Start(head + (at - bytes)))?;
         let mut bytes = Vec::new();
         file.take(AT_ONCE).read_to_end(&mut bytes)?;
         let mut lines = Vec::new();
@@ -131,5 +195,72 @@ mod tests {
         std::fs::remove_file(path(&folder)).unwrap();
         leave(&folder, b"seven").unwrap();
         assert_eq!(texts(&left(&folder, taken).unwrap()), ["seven"]);
+    }
+
+    #[test]
+    fn what_was_taken_is_cut_off_and_offsets_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let size = || std::fs::metadata(path(folder)).unwrap().len();
+        let long = vec![b'x'; 200_000];
+        let mut taken = 0;
+        let mut seen = 0;
+        for round in 0..40 {
+            leave(folder, &long).unwrap();
+            leave(folder, format!("{round}").as_bytes()).unwrap();
+            let lines = left(folder, taken).unwrap();
+            assert_eq!(texts(&lines)[1], format!("{round}"));
+            assert!(lines[0].1 > taken);
+            // The last line is left for the next round's look but one: it is not taken yet.
+            taken = lines[1].1;
+            seen += lines.len();
+            leave(folder, b"not taken").unwrap();
+            make_room(folder, taken).unwrap();
+            assert!(size() < ROOM + 300_000, "{}", size());
+            let rest = left(folder, taken).unwrap();
+            assert_eq!(texts(&rest), ["not taken"], "{round}");
+            taken = rest[0].1;
+        }
+        assert_eq!(seen, 80);
+        assert_eq!(taken, 40 * (200_000 + 1 + 10) + 10 * 2 + 30 * 3);
+        // A kill before the new file had its name leaves the old one; what was meant to be is written over.
+        std::fs::write(folder.join("proposals.ndjson.new"), b"half").unwrap();
+        leave(folder, &vec![b'y'; 1_040_000]).unwrap();
+        leave(folder, b"z").unwrap();
+        taken = left(folder, taken).unwrap()[0].1;
+        make_room(folder, taken).unwrap();
+        assert_eq!(texts(&left(folder, taken).unwrap()), ["z"]);
+        // Removed by hand and begun anew: from its start, as before.
+        std::fs::remove_file(path(folder)).unwrap();
+        make_room(folder, taken).unwrap();
+        leave(folder, b"new").unwrap();
+        assert_eq!(texts(&left(folder, taken).unwrap()), ["new"]);
+    }
+
+    #[test]
+    fn nobody_writes_into_a_file_that_was_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let line = "x".repeat(40_000);
+        let taken = std::sync::Mutex::new((0, 0));
+        let take = || {
+            let mut taken = taken.lock().unwrap();
+            for (_, end) in left(folder, taken.0).unwrap() {
+                *taken = (end, taken.1 + 1);
+            }
+            make_room(folder, taken.0).unwrap();
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..30 {
+                        leave(folder, line.as_bytes()).unwrap();
+                        take();
+                    }
+                });
+            }
+        });
+        take();
+        assert_eq!(taken.into_inner().unwrap().1, 120);
     }
 }

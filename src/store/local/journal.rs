@@ -128,6 +128,7 @@ mod tests {
     fn commit(store: &mut LocalStore, journal: Option<Journal>) {
         let commit = Commit {
             sums: &[],
+            events: None,
             checkpoint: None,
             outgrown: None,
             topics: BTreeMap::new(),

@@ -5,38 +5,121 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
-use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::statistics::Statistics;
 use arrow::array::{AsArray, RecordBatch, new_null_array};
 use arrow::compute::{max, min};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimestampMillisecondType};
 use arrow::error::ArrowError;
 
-use super::StoreError;
+use super::{Range, StoreError};
 use crate::window::Table;
 
 /// Rows of a row group: what a read of few minutes out of a large file has to decode at least.
 const ROW_GROUP: usize = 16_384;
 
-/// Writes one file and waits until it is on disk.
-pub(super) fn write(path: &Path, rows: &RecordBatch) -> Result<(), StoreError> {
-    let io = |source| StoreError::io(path, source);
-    let wrong = |source| StoreError::Parquet {
+/// Bytes that a row group may have in memory: rows of evidence can be as long as a log line.
+const GROUP_BYTES: usize = 32 << 20;
+
+fn wrong(path: &Path, source: ParquetError) -> StoreError {
+    StoreError::Parquet {
         path: path.to_owned(),
         source,
-    };
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(ROW_GROUP))
-        .build();
-    let file = File::create(path).map_err(io)?;
-    let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).map_err(wrong)?;
-    writer.write(rows).map_err(wrong)?;
-    let file = writer.into_inner().map_err(wrong)?;
-    file.sync_all().map_err(io)
+    }
+}
+
+/// Writes one file and waits until it is on disk.
+pub(super) fn write(path: &Path, rows: &RecordBatch) -> Result<(), StoreError> {
+    let mut writer = Writer::create(path, &rows.schema())?;
+    writer.write(rows)?;
+    writer.finish()
+}
+
+/// A file that is written batch by batch.
+pub(super) struct Writer<'p> {
+    path: &'p Path,
+    writer: ArrowWriter<File>,
+}
+
+impl<'p> Writer<'p> {
+    pub(super) fn create(path: &'p Path, schema: &SchemaRef) -> Result<Self, StoreError> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP))
+            .build();
+        let file = File::create(path).map_err(|source| StoreError::io(path, source))?;
+        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties));
+        let writer = writer.map_err(|source| wrong(path, source))?;
+        Ok(Self { path, writer })
+    }
+
+    pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<(), StoreError> {
+        let path = self.path;
+        let mut write = || {
+            self.writer.write(rows)?;
+            if self.writer.memory_size() >= GROUP_BYTES {
+                self.writer.flush()?;
+            }
+            Ok(())
+        };
+        write().map_err(|source| wrong(path, source))
+    }
+
+    /// Waits until the file is on disk.
+    pub(super) fn finish(self) -> Result<(), StoreError> {
+        let file = self.writer.into_inner();
+        let file = file.map_err(|source| wrong(self.path, source))?;
+        file.sync_all()
+            .map_err(|source| StoreError::io(self.path, source))
+    }
+}
+
+/// The batches of a file, one after the other.
+pub(super) struct Batches<'p> {
+    path: &'p Path,
+    reader: ParquetRecordBatchReader,
+}
+
+impl<'p> Batches<'p> {
+    /// Those of the row groups that may hold rows within `range`; rows outside may come along.
+    pub(super) fn open(path: &'p Path, range: Range) -> Result<Self, StoreError> {
+        let wrong = |source| wrong(path, source);
+        let file = File::open(path).map_err(|source| StoreError::io(path, source))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(wrong)?;
+        let groups = builder
+            .metadata()
+            .row_groups()
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| {
+                let statistics = group
+                    .columns()
+                    .first()
+                    .and_then(|column| column.statistics());
+                let Some(Statistics::Int64(times)) = statistics else {
+                    return true;
+                };
+                let (Some(least), Some(greatest)) = (times.min_opt(), times.max_opt()) else {
+                    return true;
+                };
+                *least < range.to && *greatest >= range.from
+            });
+        let groups = groups.map(|(index, _)| index).collect();
+        let reader = builder.with_row_groups(groups).build().map_err(wrong)?;
+        Ok(Self { path, reader })
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<RecordBatch, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.reader.next()?;
+        Some(batch.map_err(|error| wrong(self.path, ParquetError::from(error))))
+    }
 }
 
 /// Reads the row groups that may hold rows with `from <= window_start < to`; rows outside may come along. A measure that was
@@ -47,35 +130,11 @@ pub(super) fn read(
     from: i64,
     to: i64,
 ) -> Result<Vec<RecordBatch>, StoreError> {
-    let wrong = |source| StoreError::Parquet {
-        path: path.to_owned(),
-        source,
+    let batches = Batches::open(path, Range { from, to })?;
+    let completed = |rows: Result<RecordBatch, StoreError>| {
+        completed(table, rows?).map_err(|error| wrong(path, error.into()))
     };
-    let file = File::open(path).map_err(|source| StoreError::io(path, source))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(wrong)?;
-    let groups = builder
-        .metadata()
-        .row_groups()
-        .iter()
-        .enumerate()
-        .filter(|(_, group)| {
-            let statistics = group
-                .columns()
-                .first()
-                .and_then(|column| column.statistics());
-            let Some(Statistics::Int64(times)) = statistics else {
-                return true;
-            };
-            let (Some(least), Some(greatest)) = (times.min_opt(), times.max_opt()) else {
-                return true;
-            };
-            *least < to && *greatest >= from
-        });
-    let groups = groups.map(|(index, _)| index).collect();
-    let reader = builder.with_row_groups(groups).build().map_err(wrong)?;
-    let batches = reader.map(|rows| rows.and_then(|rows| completed(table, rows)));
-    let batches: Result<Vec<RecordBatch>, _> = batches.collect();
-    batches.map_err(|error| wrong(ParquetError::from(error)))
+    batches.map(completed).collect()
 }
 
 fn completed(table: &Table, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
@@ -98,7 +157,7 @@ fn completed(table: &Table, rows: RecordBatch) -> Result<RecordBatch, ArrowError
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
-/// Least and greatest `window_start`, which is the first column of every table.
+/// Least and greatest time, which is the first column of every table.
 pub(super) fn time_bounds(rows: &RecordBatch) -> (i64, i64) {
     let times = rows
         .columns()

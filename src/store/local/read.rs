@@ -37,8 +37,8 @@ fn condition(range: Range) -> String {
 /// Reads a store, whether or not somebody writes it.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    folder: PathBuf,
-    manifest: Manifest,
+    pub(super) folder: PathBuf,
+    pub(super) manifest: Manifest,
 }
 
 impl Reader {

@@ -49,6 +49,7 @@ fn commit(store: &mut LocalStore, rows: &[Row], stored_at: i64) {
     let sums = [batch(rows)];
     let commit = Commit {
         sums: &sums,
+        events: None,
         checkpoint: None,
         outgrown: None,
         topics: BTreeMap::new(),

@@ -156,6 +156,121 @@ async fn envoy_is_told_over_http_by_the_address_that_it_appended() {
     served.servers.stop().await;
 }
 
+#[tokio::test]
+async fn no_byte_of_a_client_hides_who_it_is() {
+    let served = Served::start(plain_check()).await;
+    served.feed.replace(vec![ip("192.0.2.1")]);
+    for lines in [
+        &[&b"\xc3\xa9, 192.0.2.1"[..]][..],
+        &[b"\xe9,192.0.2.1"],
+        &[b"203.0.113.9, \xff ,192.0.2.1"],
+        &[b"203.0.113.9", b"192.0.2.1"],
+        &[b"192.0.2.1:4444"],
+        &[b"::ffff:192.0.2.1"],
+        &[b"[::ffff:192.0.2.1]:4444"],
+    ] {
+        let mut request = served.asked(Method::GET, "/ext_authz/orders");
+        request = request.header("host", "api.shop.example");
+        for line in lines {
+            request = request.header("x-forwarded-for", *line);
+        }
+        assert_eq!(decision(request).await.0, 403, "{lines:?}");
+    }
+    for address in ["192.0.2.1:4444", "[192.0.2.1]", "[::ffff:192.0.2.1]"] {
+        assert_eq!(decision(nginx(&served, address)).await.0, 403, "{address}");
+    }
+    let odd = nginx(&served, "192.0.2.1")
+        .header("user-agent", &b"caf\xe9"[..])
+        .header("cookie", &b"\xff=\xff; sid=s-1"[..])
+        .header("x-any", &b"\xe9"[..]);
+    assert_eq!(decision(odd).await.0, 403);
+    served.servers.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_and_an_agent_are_found_beside_bytes_that_are_no_text() {
+    let served = Served::start(plain_check()).await;
+    let session = hex::encode(Hasher::new(HASH_KEY).hash(ZONE, "cookie:sid", b"s-1"));
+    served.feed.replace(vec![
+        listed(ZONE, BlockKind::Session, &session),
+        listed(ZONE, BlockKind::UserAgent, "evil/1.0"),
+        listed(ZONE, BlockKind::UserAgent, "caf\u{fffd}"),
+        listed(ZONE, BlockKind::Asn, "64500"),
+    ]);
+    let asked = || nginx(&served, "203.0.113.1");
+    for (name, values, expected) in [
+        ("cookie", &[&b"a=\xe9; sid=s-1"[..]][..], 403),
+        ("cookie", &[b"\xff", b"sid=s-1"], 403),
+        ("user-agent", &[b"\xe9", b"evil/1.0"], 403),
+        ("user-agent", &[b"caf\xef\xbf\xbd"], 403),
+        // Other bytes than the ones that are listed.
+        ("user-agent", &[b"caf\xe9"], 200),
+        ("x-original-asn", &[b"AS64500 Example \xe9"], 403),
+        ("x-original-asn", &[b"64501"], 200),
+    ] {
+        let request = values
+            .iter()
+            .fold(asked(), |request, value| request.header(name, *value));
+        assert_eq!(decision(request).await.0, expected, "{name} {values:?}");
+    }
+    served.servers.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_be_read_is_answered_as_configured() {
+    for (unavailable, expected) in [
+        (Unavailable::Allow, (200, "allowed".to_owned())),
+        (Unavailable::Refuse, (403, "unavailable".to_owned())),
+    ] {
+        let check = CheckSettings {
+            unavailable,
+            ..plain_check()
+        };
+        let served = Served::start(check).await;
+        served.feed.replace(vec![
+            ip("192.0.2.1"),
+            listed(ZONE, BlockKind::UserAgent, "evil/1.0"),
+        ]);
+        let envoy = |forwarded: Option<&'static [u8]>| {
+            let request = served.asked(Method::GET, "/ext_authz/orders");
+            let request = request.header("host", "api.shop.example");
+            forwarded.into_iter().fold(request, |request, line| {
+                request.header("x-forwarded-for", line)
+            })
+        };
+        let strange = [
+            envoy(None),
+            envoy(Some(b"")),
+            envoy(Some(b"unknown")),
+            envoy(Some(b"192.0.2.2, 192.0.2.1\xe9")),
+            nginx(&served, "192.0.2.1, 192.0.2.2"),
+            nginx(&served, "192.0.2.2").header("x-original-asn", "many"),
+        ];
+        for request in strange {
+            let shown = format!("{request:?}");
+            assert_eq!(decision(request).await, expected, "{shown}");
+        }
+        // What can be read decides all the same.
+        let agent = envoy(None).header("user-agent", "evil/1.0");
+        assert_eq!(decision(agent).await, (403, "blocked".to_owned()));
+        for fine in [
+            nginx(&served, "192.0.2.2"),
+            nginx(&served, "unix:"),
+            nginx(&served, "192.0.2.2").header("x-original-asn", "-"),
+        ] {
+            assert_eq!(decision(fine).await.0, 200);
+        }
+        let counted = served.telemetry.metrics.encode();
+        assert!(
+            counted.contains("gatewatch_checks_undecided_total{reason=\"address\"} 6\n"),
+            "{counted}"
+        );
+        let twice = nginx(&served, "192.0.2.2").header("x-original-address", "192.0.2.1");
+        assert_eq!(decision(twice).await.0, 400);
+        served.servers.stop().await;
+    }
+}
+
 fn grpc(host: &str, address: &str, headers: &[(&str, &str)]) -> CheckRequest {
     let socket = SocketAddress {
         address: address.to_owned(),
@@ -205,6 +320,8 @@ async fn trusted_proxies_say_who_the_client_is() {
         ("203.0.113.9, 192.0.2.1, 10.0.0.1", true),
         ("192.0.2.1, 203.0.113.9, 10.0.0.1", false),
         ("203.0.113.9, 192.0.2.1", false),
+        ("\u{e9}, 192.0.2.1, 10.0.0.1", true),
+        ("192.0.2.1:5555, 10.0.0.1", true),
     ] {
         let http = served.asked(Method::GET, "/ext_authz/x");
         let http = http

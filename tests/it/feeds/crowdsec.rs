@@ -48,6 +48,7 @@ async fn bouncers_are_told_as_crowdsec_tells_them() {
         "a second start gives all again"
     );
 
+    let both_addresses = strings(&["192.0.2.1", "192.0.2.2"]);
     served.feed.apply(&[
         Edit::Ended(ip("192.0.2.1").key),
         Edit::Listed(ip("192.0.2.2")),
@@ -55,11 +56,12 @@ async fn bouncers_are_told_as_crowdsec_tells_them() {
     let head = served.asked(Method::HEAD, "/v1/decisions/stream");
     let head = head.header("x-api-key", "key of one").send().await.unwrap();
     assert_eq!(head.status(), StatusCode::OK);
-    let told = (
-        strings(&["192.0.2.1", "192.0.2.2"]),
-        strings(&["192.0.2.1"]),
+    let told = (both_addresses.clone(), Vec::new());
+    assert_eq!(
+        served.pull("").await,
+        told,
+        "the other zone still lists it: nobody may let it in"
     );
-    assert_eq!(served.pull("").await, told, "the other zone still lists it");
     assert_eq!(served.pull("").await, nothing);
     let zoned = listed("other", BlockKind::Ip, "192.0.2.1");
     served.feed.apply(&[Edit::Ended(zoned.key)]);
@@ -96,8 +98,24 @@ async fn bouncers_are_told_as_crowdsec_tells_them() {
         .json("/v1/decisions?range=198.51.0.0/16&contains=false")
         .await;
     assert_eq!(within[0]["scope"], "Range");
+    let first = served
+        .json("/v1/decisions?scopes=AS&scopes=Range&limit=1")
+        .await;
+    assert_eq!(first[0]["value"], "64500", "the first of a name counts");
+    let startup = "startup=true&value=198.51.100.0/24";
+    assert_eq!(served.pull(startup).await.0, ["198.51.100.0/24"]);
+    assert_eq!(
+        served.pull("startup=true&type=captcha").await.0,
+        [""; 0],
+        "nobody has to solve a riddle"
+    );
+    assert_eq!(served.pull("startup=true&limit=1").await.0.len(), 1);
     for bad in [
         "/v1/decisions?ip=x",
+        "/v1/decisions?ip=",
+        "/v1/decisions?limit=x",
+        "/v1/decisions/stream?offset=-1",
+        "/v1/decisions/stream?ip=",
         "/v1/decisions/stream?startup=maybe",
         "/v1/decisions?contains=2",
     ] {
@@ -147,5 +165,56 @@ async fn a_pull_that_was_cut_short_is_told_again_and_readers_do_not_share_their_
     let other: Value =
         serde_json::from_slice(&other.send().await.unwrap().bytes().await.unwrap()).unwrap();
     assert_eq!(other["new"].as_array().unwrap().len(), 40_000);
+    served.servers.stop().await;
+}
+
+#[tokio::test]
+async fn lists_are_short_on_the_wire_for_bouncers_that_take_gzip() {
+    use std::io::Read;
+
+    let served = Served::start(plain_check()).await;
+    let addresses: Vec<String> = (0..2_000_u32)
+        .map(|number| std::net::Ipv4Addr::from(0x0a00_0000 + number).to_string())
+        .collect();
+    served
+        .feed
+        .replace(addresses.iter().map(|address| ip(address)).collect());
+    let get = async |path: &str, accepted: Option<&str>| {
+        let mut request = served.asked(Method::GET, path);
+        request = request.header("x-api-key", "key of one");
+        if let Some(accepted) = accepted {
+            request = request.header("accept-encoding", accepted);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        assert_eq!(answer.headers()["vary"], "accept-encoding");
+        let coding = answer.headers().get("content-encoding").cloned();
+        (coding, answer.bytes().await.unwrap())
+    };
+    for path in [
+        "/v1/decisions",
+        "/v1/decisions/stream?startup=true",
+        "/feeds/blocklist",
+    ] {
+        let (plain, text) = get(path, None).await;
+        let (coding, short) = get(path, Some("gzip")).await;
+        assert_eq!((plain, coding.unwrap().as_bytes()), (None, &b"gzip"[..]));
+        assert!(
+            short.len() * 3 < text.len(),
+            "{} {}",
+            short.len(),
+            text.len()
+        );
+        let mut again = String::new();
+        let mut decoder = flate2::read::GzDecoder::new(short.as_ref());
+        decoder.read_to_string(&mut again).unwrap();
+        assert_eq!(again.matches("\"10.0.7.207\"").count(), 1, "{path}");
+        let text = std::str::from_utf8(&text).unwrap();
+        let entities = |text: &str| text.matches("\"10.0.").count();
+        assert_eq!(entities(&again), entities(text), "{path}");
+    }
+    // Whoever got it all over gzip is told only what is new.
+    let (new, _) = served.pull("").await;
+    assert_eq!(new, [""; 0]);
     served.servers.stop().await;
 }

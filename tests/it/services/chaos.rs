@@ -30,7 +30,7 @@ const IDLE: &str = "15s";
 
 /// Ticks are judged when the latest halves (20 minutes) are in, and with every partition, so that they do not depend on
 /// which partition was read first.
-const DETECT: &str = "[detect]\nlateness = \"25m\"\nidle = \"1h\"\n";
+const DETECT: &str = "[detect]\nlateness = \"25m\"\nidle = \"1h\"\n[evidence]\nsample = 0.2\n";
 
 /// How long half of the inserts take longer, seconds.
 const SLOW: f64 = 0.15;

@@ -12,7 +12,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::Services;
 use super::deployment::{Deployment, PIPELINE};
-use crate::services_clickhouse::lines;
+use crate::services_clickhouse::{kept, lines};
 
 /// Rows of every table in every width, merged, by "table width".
 pub type Tables = BTreeMap<String, Vec<String>>;
@@ -28,6 +28,7 @@ pub async fn tables(deployment: &Deployment) -> Tables {
             tables.insert(format!("{} {width}", table.name), lines(&batches));
         }
     }
+    tables.insert("events".to_owned(), lines(&kept(&store).await));
     tables
 }
 

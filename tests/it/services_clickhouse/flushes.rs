@@ -9,12 +9,14 @@ use arrow::array::{
 };
 use gatewatch::config::{self, Settings};
 use gatewatch::correlate::JoinState;
+use gatewatch::enrich::evidence::kept::Keeping;
 use gatewatch::enrich::{Judge, Shared};
 use gatewatch::pipeline::{Partition, Stream};
+use gatewatch::store::clickhouse::ClickHouse;
 use gatewatch::traffic::{Scenario, Truth};
 use gatewatch::window::{self, TABLES, Table};
 
-use super::endpoints;
+use super::{endpoints, range};
 use crate::command::pipeline;
 
 /// Sums of one flush with the offsets that it covers.
@@ -22,6 +24,17 @@ pub struct Flush {
     pub first: u64,
     pub last: u64,
     pub sums: Vec<RecordBatch>,
+    pub events: Option<RecordBatch>,
+}
+
+impl Flush {
+    /// Writes all of it.
+    pub async fn write(&self, store: &ClickHouse, stored_at: i64) {
+        let range = range(self.first, self.last);
+        store.write(&range, &self.sums, stored_at).await.unwrap();
+        let events = self.events.as_ref();
+        store.write_events(&range, events, stored_at).await.unwrap();
+    }
 }
 
 /// A pipeline with generated traffic, cut into flushes of `records` records.
@@ -50,7 +63,12 @@ pub async fn of_traffic(
         &start,
         0,
     );
+    let keeping = Keeping {
+        sample: 0.3,
+        most: 10_000,
+    };
     let mut partition = Partition::new(stream, &judge, ("log", 0), 0, false);
+    partition = partition.keeping(Some(keeping), &judge);
     let mut flushes: Vec<Flush> = Vec::new();
     let (mut offset, mut waiting) = (0, 0);
     let lines: Vec<&[u8]> = log.split_inclusive(|byte| *byte == b'\n').collect();
@@ -65,13 +83,14 @@ pub async fn of_traffic(
         if ended || waiting == records {
             waiting = 0;
             let first = flushes.last().map_or(0, |flush| flush.last);
-            let sums = window::sum(partition.take().unwrap().batches)
-                .await
-                .unwrap();
+            let mut batches = partition.take().unwrap().batches;
+            let events = batches.events.take();
+            let sums = window::sum(batches).await.unwrap();
             flushes.push(Flush {
                 first,
                 last: offset as u64,
                 sums,
+                events,
             });
         }
     }

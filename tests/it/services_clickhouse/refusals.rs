@@ -82,6 +82,57 @@ async fn migrations_are_applied_once_and_newer_tables_are_refused() {
     assert!(ClickHouse::migrate(&settings).await.is_err());
 }
 
+/// Tables of the version before evidence was kept: what is missing is made, what is there stays.
+#[tokio::test]
+async fn tables_of_an_older_version_are_upgraded_where_that_is_allowed() {
+    let Some(settings) = settings("upgrade") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (_, _, flushes) = super::flushes::of_traffic(folder.path(), 300, 10_000).await;
+    let store = ClickHouse::open(&settings, "shop").await.unwrap();
+    let flush = &flushes[0];
+    let range = range(flush.first, flush.last);
+    store.write(&range, &flush.sums, now()).await.unwrap();
+    let before = super::contents(&store).await;
+    let database = &settings.database;
+    for statement in [
+        format!("DROP TABLE {database}.events"),
+        format!(
+            "ALTER TABLE {database}.gatewatch_schema DELETE WHERE version >= 10 SETTINGS mutations_sync = 2"
+        ),
+    ] {
+        sql(&settings, &statement).await.unwrap();
+    }
+    let careful = Settings {
+        migrate: false,
+        ..settings.clone()
+    };
+    for error in [
+        ClickHouse::open(&careful, "shop").await.unwrap_err(),
+        ClickHouse::open_to_read(&careful, "shop")
+            .await
+            .unwrap_err(),
+    ] {
+        let error = error.to_string();
+        assert!(
+            error.contains("version 9") && error.contains("gatewatch migrate"),
+            "{error}"
+        );
+    }
+    let store = ClickHouse::open(&settings, "shop").await.unwrap();
+    assert_eq!(super::contents(&store).await, before);
+    flush.write(&store, now()).await;
+    let kept: usize = super::kept(&store)
+        .await
+        .iter()
+        .map(arrow::array::RecordBatch::num_rows)
+        .sum();
+    assert_eq!(kept, flush.events.as_ref().unwrap().num_rows());
+    ClickHouse::open(&careful, "shop").await.unwrap();
+    assert_eq!(ClickHouse::migrate(&settings).await.unwrap(), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_table_that_would_forget_a_retry_is_refused() {
     let Some(settings) = settings("window") else {
@@ -138,6 +189,11 @@ async fn a_changed_retention_holds_for_tables_that_are_there() {
     let applied = ClickHouse::migrate(&settings).await.unwrap();
     // Seven tables of minutes, seven of hours, the ledger and the detections, which are kept as long as hours.
     assert_eq!(applied.len(), 16, "{applied:?}");
+    // Evidence only where something is said of it: another pipeline's word on it stays.
+    settings.retention.events = Some(Duration::from_hours(30 * 24));
+    let applied = ClickHouse::migrate(&settings).await.unwrap();
+    assert_eq!(applied, ["retention of events"]);
+    settings.retention.events = None;
     assert_eq!(ClickHouse::migrate(&settings).await.unwrap(), [""; 0]);
     let statement = format!("SHOW CREATE TABLE {}.token_windows", settings.database);
     let definition = sql(&settings, &statement).await.unwrap();

@@ -15,22 +15,19 @@ async fn a_repeated_flush_changes_no_table_and_no_roll_up() {
     let (_, _, flushes) = flushes::of_traffic(folder.path(), 600, 250).await;
     let store = ClickHouse::open(&settings, "shop").await.unwrap();
     for flush in &flushes {
-        let range = range(flush.first, flush.last);
-        store.write(&range, &flush.sums, now()).await.unwrap();
+        flush.write(&store, now()).await;
     }
     let once = contents(&store).await;
     // Its successor writes all of it again, later and from the end.
     let again = ClickHouse::open(&settings, "shop").await.unwrap();
     for flush in flushes.iter().rev() {
-        let range = range(flush.first, flush.last);
-        again.write(&range, &flush.sums, now() + 5).await.unwrap();
+        flush.write(&again, now() + 5).await;
     }
     assert_eq!(contents(&again).await, once);
     // The control: under another name the same rows count again, or the test would be blind.
     let stranger = ClickHouse::open(&settings, "stranger").await.unwrap();
     for flush in &flushes {
-        let range = range(flush.first, flush.last);
-        stranger.write(&range, &flush.sums, now()).await.unwrap();
+        flush.write(&stranger, now()).await;
     }
     assert_ne!(contents(&stranger).await, once);
 }
@@ -49,9 +46,8 @@ async fn lost_answers_refusals_and_cut_bodies_change_nothing() {
         let kind = ["after", "before", "middle"][number % 3];
         let wish = format!("{{\"kind\": \"{kind}\", \"times\": 3, \"match\": \"{target}\"}}");
         fault(&settings, &wish).await;
-        let range = range(flush.first, flush.last);
-        store.write(&range, &flush.sums, now()).await.unwrap();
-        calm.write(&range, &flush.sums, now()).await.unwrap();
+        flush.write(&store, now()).await;
+        flush.write(&calm, now()).await;
         assert!(
             all_struck(&settings, &target).await,
             "{kind} has hit nothing"
@@ -193,8 +189,7 @@ async fn merging_parts_changes_no_figure() {
     let (_, _, flushes) = flushes::of_traffic(folder.path(), 400, 50).await;
     let store = ClickHouse::open(&settings, "shop").await.unwrap();
     for flush in &flushes {
-        let range = range(flush.first, flush.last);
-        store.write(&range, &flush.sums, now()).await.unwrap();
+        flush.write(&store, now()).await;
     }
     let before = contents(&store).await;
     let mut merged = 0;

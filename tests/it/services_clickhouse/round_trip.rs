@@ -28,6 +28,7 @@ async fn every_table_reads_like_the_local_store() {
             .unwrap();
         let commit = Commit {
             sums: &flush.sums,
+            events: None,
             checkpoint: None,
             outgrown: None,
             topics: BTreeMap::new(),

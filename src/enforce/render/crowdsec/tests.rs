@@ -16,6 +16,7 @@ fn everyone() -> Filter {
         containing: Vec::new(),
         not_containing: Vec::new(),
         dedup: true,
+        wanted: Wanted::default(),
     }
 }
 
@@ -115,7 +116,7 @@ fn pulls_tell_what_happened_in_between() {
         [vec![], vec!["192.0.2.1 -5s", "192.0.2.2 -1s"]]
     );
 
-    // Withdrawn and listed anew for less: the bouncer forgets the longer time.
+    // Withdrawn and listed anew for less between two pulls: bouncers that read `new` first would let it in.
     let seen = journal.view().sequence();
     let shorter = BlockEntry {
         created_at: HOUR,
@@ -126,9 +127,22 @@ fn pulls_tell_what_happened_in_between() {
     journal.apply(&[Edit::Ended(shorter.key.clone()), Edit::Listed(shorter)]);
     assert_eq!(
         pull(&journal, between, HOUR),
-        [vec!["192.0.2.3 1h0m0s"], vec!["192.0.2.3 -1s"]]
+        [vec!["192.0.2.3 1h0m0s"], vec![]]
     );
-    assert_eq!(pull(&journal, seen, HOUR)[0], ["192.0.2.3 1h0m0s"]);
+    assert_eq!(
+        pull(&journal, seen, HOUR),
+        [vec!["192.0.2.3 1h0m0s"], vec![]]
+    );
+    // Shortened without having ended.
+    let between = journal.view().sequence();
+    journal.apply(&[Edit::Listed(BlockEntry {
+        created_at: HOUR,
+        ..ip("192.0.2.3", 2 * HOUR - 60_000)
+    })]);
+    assert_eq!(
+        pull(&journal, between, HOUR),
+        [vec!["192.0.2.3 59m0s"], vec![]]
+    );
 
     // No longer meant: ended, as bouncers see it.
     let seen = journal.view().sequence();
@@ -172,10 +186,19 @@ fn one_value_in_two_zones_is_one_decision_until_both_ended() {
 
     let seen = journal.view().sequence();
     journal.apply(&[Edit::Ended(in_zone("b", BlockKind::Ip, "192.0.2.1", 0).key)]);
+    // The other zone still lists it: told once more, with its time, and not taken back.
+    assert_eq!(pull(&journal, seen, 0), [vec!["192.0.2.1 1h0m0s"], vec![]]);
+    // Whoever knows decisions by their ids is told which one is over.
+    let changes = journal.since(seen).unwrap();
+    let (new, deleted) = stream(journal.view(), &changes, &all, 0);
     assert_eq!(
-        pull(&journal, seen, 0),
-        [vec!["192.0.2.1 1h0m0s"], vec!["192.0.2.1 -1s"]]
+        (shown(&new), shown(&deleted)),
+        (
+            vec!["192.0.2.1 1h0m0s".to_owned()],
+            vec!["192.0.2.1 -1s".to_owned()]
+        )
     );
+    assert_ne!(new[0].id, deleted[0].id);
     let seen = journal.view().sequence();
     journal.expire(HOUR);
     assert_eq!(pull(&journal, seen, HOUR), [vec![], vec!["192.0.2.1 -1s"]]);
@@ -185,6 +208,111 @@ fn one_value_in_two_zones_is_one_decision_until_both_ended() {
         (shown(&new), shown(&deleted)),
         (vec![], vec!["192.0.2.1 -1s".to_owned()])
     );
+}
+
+#[test]
+fn every_decision_that_ended_is_told_to_whoever_knows_decisions() {
+    let mut journal = Journal::new(0);
+    let relisted = BlockEntry {
+        created_at: 5_000,
+        ..ip("192.0.2.2", 2 * HOUR)
+    };
+    journal.apply(&[
+        Edit::Listed(in_zone("a", BlockKind::Ip, "192.0.2.1", HOUR)),
+        Edit::Listed(in_zone("b", BlockKind::Ip, "192.0.2.1", 2 * HOUR)),
+        Edit::Listed(ip("192.0.2.2", 9 * HOUR)),
+    ]);
+    let seen = journal.view().sequence();
+    journal.apply(&[
+        Edit::Ended(in_zone("a", BlockKind::Ip, "192.0.2.1", 0).key),
+        Edit::Ended(in_zone("b", BlockKind::Ip, "192.0.2.1", 0).key),
+        Edit::Listed(relisted),
+    ]);
+    let changes = journal.since(seen).unwrap();
+    let all = Filter {
+        dedup: false,
+        ..everyone()
+    };
+    let (new, deleted) = stream(journal.view(), &changes, &all, 0);
+    assert_eq!(shown(&new), ["192.0.2.2 2h0m0s"]);
+    let mut over = shown(&deleted);
+    over.sort();
+    assert_eq!(over, ["192.0.2.1 -1s", "192.0.2.1 -1s", "192.0.2.2 -1s"]);
+    let (new, deleted) = stream(journal.view(), &changes, &everyone(), 0);
+    assert_eq!(shown(&new), ["192.0.2.2 2h0m0s"]);
+    assert_eq!(shown(&deleted), ["192.0.2.1 -1s"]);
+}
+
+#[test]
+fn whoever_asks_for_simulated_entries_is_told_when_they_come_and_go() {
+    let mut journal = Journal::new(0);
+    let simulated = |until| BlockEntry {
+        simulated: true,
+        ..ip("192.0.2.1", until)
+    };
+    let filter = Filter {
+        selection: Selection {
+            zones: Vec::new(),
+            simulated: true,
+        },
+        ..everyone()
+    };
+    journal.apply(&[Edit::Listed(simulated(HOUR))]);
+    let pull = |journal: &Journal, since, now| {
+        let changes = journal.since(since).unwrap();
+        let (new, deleted) = stream(journal.view(), &changes, &filter, now);
+        [shown(&new), shown(&deleted)]
+    };
+    assert_eq!(pull(&journal, 0, 0), [vec!["192.0.2.1 1h0m0s"], vec![]]);
+    let asked = Filter {
+        wanted: Wanted {
+            network: Network::parse("192.0.2.1"),
+            contains: true,
+            ..Wanted::default()
+        },
+        ..filter.clone()
+    };
+    assert_eq!(
+        shown(&live(journal.view(), &asked, 0)),
+        ["192.0.2.1 1h0m0s"]
+    );
+    // Enforced from now on: still the one decision.
+    let seen = journal.view().sequence();
+    journal.apply(&[Edit::Listed(ip("192.0.2.1", 2 * HOUR))]);
+    assert_eq!(pull(&journal, seen, 0), [vec!["192.0.2.1 2h0m0s"], vec![]]);
+    journal.apply(&[Edit::Listed(simulated(2 * HOUR))]);
+    let seen = journal.view().sequence();
+    journal.expire(2 * HOUR);
+    assert_eq!(
+        pull(&journal, seen, 2 * HOUR + 5_000),
+        [vec![], vec!["192.0.2.1 -5s"]]
+    );
+}
+
+#[test]
+fn a_page_is_a_part_in_the_order_of_ids() {
+    let mut journal = Journal::new(0);
+    journal.replace(
+        (1..=5)
+            .map(|last| ip(&format!("192.0.2.{last}"), HOUR))
+            .collect(),
+    );
+    let all = live(journal.view(), &everyone(), 0);
+    let mut ids: Vec<u64> = all.iter().map(|decision| decision.id).collect();
+    assert_eq!(Page::default().of(all.clone()), all);
+    ids.sort_unstable();
+    for (after, skip, most, expected) in [
+        (None, 0, Some(2), &ids[..2]),
+        (None, 3, None, &ids[3..]),
+        (Some(ids[1]), 1, Some(1), &ids[3..4]),
+        (Some(ids[4]), 0, None, &[]),
+        (None, 0, Some(0), &[]),
+    ] {
+        let page = Page { after, skip, most };
+        let part = page.of(all.clone());
+        let part: Vec<u64> = part.iter().map(|decision| decision.id).collect();
+        assert_eq!(part, expected, "{page:?}");
+    }
 }
 
 #[test]
@@ -275,6 +403,7 @@ fn live_questions_are_answered_by_address_network_and_value() {
         entry(BlockKind::Cidr, "192.0.0.0/16", 1),
         entry(BlockKind::Cidr, "2001:db8::/32", HOUR),
         in_zone("b", BlockKind::Ip, "192.0.2.1", 2 * HOUR),
+        entry(BlockKind::UserAgent, "curl/8.5.0", HOUR),
     ]);
     let network = |text: &str, contains| Wanted {
         network: Network::parse(text),
@@ -310,6 +439,10 @@ fn live_questions_are_answered_by_address_network_and_value() {
         (network("::/0", false), vec!["2001:db8::/32 1h0m0s"]),
         (value("192.0.2.0/24"), vec!["192.0.2.0/24 1h0m0s"]),
         (value("192.0.2"), vec![]),
+        (value(""), vec![]),
+        (value("curl/8.5.0"), vec!["curl/8.5.0 1h0m0s"]),
+        (value("CURL/8.5.0"), vec![]),
+        (kind(""), vec![]),
         (kind("captcha"), vec![]),
         (
             kind("ban"),
@@ -317,10 +450,15 @@ fn live_questions_are_answered_by_address_network_and_value() {
                 "192.0.2.1 2h0m0s",
                 "192.0.2.0/24 1h0m0s",
                 "2001:db8::/32 1h0m0s",
+                "curl/8.5.0 1h0m0s",
             ],
         ),
     ] {
-        let found = live(journal.view(), &everyone(), &wanted, 1);
-        assert_eq!(shown(&found), expected, "{wanted:?}");
+        let filter = Filter {
+            wanted,
+            ..everyone()
+        };
+        let found = live(journal.view(), &filter, 1);
+        assert_eq!(shown(&found), expected, "{:?}", filter.wanted);
     }
 }

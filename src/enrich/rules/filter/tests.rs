@@ -10,6 +10,7 @@ use serde_json::json;
 use super::super::random::{Random, Writer, exchange, tokens};
 use super::super::{Facts, holds};
 use super::*;
+use crate::enrich::evidence::withheld::Withheld;
 use crate::enrich::evidence::{self, Evidence};
 use crate::enrich::fixtures::{self, bare_zone, configuration, signer};
 use crate::enrich::{Judge, Judged, Shared};
@@ -59,8 +60,10 @@ fn rows(judge: &Judge, random: &mut Random) -> Vec<(Exchange<'static>, Judged)> 
 fn batch(zone: &Zone, rows: &[(Exchange<'static>, Judged)]) -> RecordBatch {
     let mut evidence = Evidence::default();
     for (exchange, judged) in rows {
+        // A text that holds a credential is stored without it, and an expression is asked of what is stored; here every
+        // text of these exchanges is as short as the credentials, and nothing is struck out.
         evidence
-            .append(&Facts::new(zone, exchange, judged))
+            .append(&Facts::new(zone, exchange, judged), &Withheld::default())
             .unwrap();
     }
     assert_eq!(evidence.len(), rows.len());
@@ -246,8 +249,9 @@ fn secrets_have_no_column() {
     let mut judged = Judged::default();
     assert!(judge.judge(&exchange, &mut judged));
     let mut evidence = Evidence::default();
+    // Without striking out anything: what has a column is what counts here.
     evidence
-        .append(&Facts::new(zone, &exchange, &judged))
+        .append(&Facts::new(zone, &exchange, &judged), &Withheld::default())
         .unwrap();
     let stored = format!("{:?}", evidence.finish().unwrap());
     assert!(stored.contains("X-Api-Key") && stored.contains("valid"));

@@ -10,7 +10,7 @@ use gatewatch::config::{self, Settings, SourceKind};
 use gatewatch::correlate::JoinState;
 use gatewatch::enrich::{Judge, Shared};
 use gatewatch::model::EventTime;
-use gatewatch::pipeline::{Partition, Stream};
+use gatewatch::pipeline::{Partition, Stream, keeping};
 use gatewatch::store::StoreSettings;
 use gatewatch::store::clickhouse::{ClickHouse, FlushRange};
 use gatewatch::window;
@@ -105,13 +105,14 @@ fn open(
         offset,
     );
     Partition::new(stream, judge, (topics[0], number), offset, false)
+        .keeping(keeping(&settings.evidence), judge)
 }
 
 /// Inserts what there is, under a new token with every try, until one is answered.
 async fn insert(store: &gatewatch::store::clickhouse::Settings, partition: &mut Partition) {
-    let sums = window::sum(partition.take().unwrap().batches)
-        .await
-        .unwrap();
+    let mut batches = partition.take().unwrap().batches;
+    let events = batches.events.take();
+    let sums = window::sum(batches).await.unwrap();
     loop {
         let first = random_number();
         let range = FlushRange {
@@ -124,7 +125,9 @@ async fn insert(store: &gatewatch::store::clickhouse::Settings, partition: &mut 
         let Ok(store) = ClickHouse::open(store, "naive").await else {
             continue;
         };
-        if store.write(&range, &sums, now_millis()).await.is_ok() {
+        let sums = store.write(&range, &sums, now_millis()).await;
+        let events = store.write_events(&range, events.as_ref(), now_millis());
+        if sums.is_ok() && events.await.is_ok() {
             return;
         }
     }

@@ -9,13 +9,29 @@ use crate::abuse::{keys, token};
 /// The start of the hour in which all of it happens, seconds since 1970; whole windows of every threshold begin there.
 const START: i64 = 1_763_625_600;
 
+/// Every default threshold.
+const THRESHOLDS: [&str; 6] = [
+    "credential stuffing",
+    "token forging",
+    "forged token",
+    "schema probing",
+    "revoked certificate",
+    "session from many addresses",
+];
+
+/// So long that what happened in that hour still lists whenever this runs.
+pub const LASTING: &str = "duration = \"10000d\"\n";
+
 /// Zone and files that all pipelines of these events have.
 pub fn zone(folder: &std::path::Path, more: &str) -> String {
     let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
     write("keys.json", &keys().to_string());
     write("schema.json", &schema().to_string());
+    let thresholds = THRESHOLDS
+        .map(|name| format!("[[blocklist.thresholds]]\nname = \"{name}\"\n{LASTING}"))
+        .concat();
     format!(
-        "[[zones]]\nid = \"z\"\nhosts = [\"api.example\"]\n\
+        "{thresholds}[[zones]]\nid = \"z\"\nhosts = [\"api.example\"]\n\
          [[zones.session_identifiers]]\ntype = \"cookie\"\nname = \"sid\"\n\
          [[zones.token_configurations]]\ntitle = \"shop\"\n\
          token_sources = ['http.request.headers[\"authorization\"][0]']\njwks = \"{keys}\"\n\

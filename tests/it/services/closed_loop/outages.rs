@@ -10,7 +10,7 @@ use super::events::{Events, zone};
 use super::{PATIENCE, Service};
 use crate::services::{free_ports, services};
 
-const RULE: &str = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\nblock = [\"ip\"]\n\
+const RULE: &str = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\nblock = [\"ip\"]\nduration = \"10000d\"\n\
                     expression = 'is_jwt_valid(\"shop\") or not is_jwt_present(\"shop\")'\n";
 
 /// Looks until it is so.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::events::{Events, limits, zone};
+use super::events::{Events, LASTING, limits, zone};
 use super::{PATIENCE, Service, embedded, timeless};
 use crate::services::replica::Replica;
 use crate::services::{Services, random_number, services};
@@ -38,11 +38,13 @@ fn events() -> (Vec<String>, Vec<String>) {
 }
 
 fn body(folder: &std::path::Path) -> String {
-    let rule = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\n\
-                expression = 'is_jwt_valid(\"shop\") or not is_jwt_present(\"shop\")'\n";
+    let rule = format!(
+        "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\n{LASTING}\
+         expression = 'is_jwt_valid(\"shop\") or not is_jwt_present(\"shop\")'\n"
+    );
     format!(
         "[blocklist]\nenforce = true\nallow = [\"192.0.2.0/24\"]\n{}",
-        zone(folder, rule)
+        zone(folder, &rule)
     )
 }
 

@@ -95,7 +95,8 @@ fn thresholds_are_said_once_whoever_evaluates() {
         within: 5 * MINUTE,
         distinct_endpoints: 0,
         distinct_addresses: 0,
-        duration: 60 * MINUTE,
+        // Its minutes are of 1970.
+        duration: 36_500 * 24 * 60 * MINUTE,
         blocks: true,
     }];
     world.refuses(101, "203.0.113.8", 9);

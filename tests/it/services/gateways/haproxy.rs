@@ -10,6 +10,9 @@ pub const EXPORTED: &[&str] = &[
     "export/blocked_user_agents.acl",
 ];
 
+/// Those that hold keyed hashes.
+pub const HASHED: &[&str] = &["export/blocked_sessions.acl", "export/blocked_tokens.acl"];
+
 pub fn exporter(folder: &str) -> String {
     format!(
         "\n[[exporters]]\nkind = \"haproxy\"\nfolder = \"{folder}/export\"\nsocket = \"{folder}/admin.sock\"\n"
@@ -18,10 +21,18 @@ pub fn exporter(folder: &str) -> String {
 
 /// Starts it. What its configuration names must be there, so the lists are empty unless they were exported already.
 pub async fn start(site: &mut Site) {
-    for name in EXPORTED {
+    start_with(site, |text| text).await;
+}
+
+/// As [`start`], with a configuration that was changed before its paths and ports were filled in.
+pub async fn start_with(site: &mut Site, change: impl FnOnce(String) -> String) {
+    for name in EXPORTED.iter().chain(HASHED) {
         site.append(name, "");
     }
-    let text = switched_on(&example("haproxy/haproxy.cfg"), "the block list");
+    let text = change(switched_on(
+        &example("haproxy/haproxy.cfg"),
+        "the block list",
+    ));
     let (port, shop) = (site.port.to_string(), site.shop.to_string());
     let text = replaced(
         &text,

@@ -9,6 +9,7 @@ mod envoy;
 mod haproxy;
 pub mod harness;
 mod hostile;
+mod identities;
 pub mod nginx;
 mod trouble;
 
