@@ -223,8 +223,6 @@ impl Watch {
                 }
                 let said = self.said.entry(key.clone()).or_default();
                 let said = said.entry(threshold.name.clone()).or_default();
-                // What is too old to be counted again need not be remembered.
-                said.retain(|at, _| *at >= series.oldest());
                 let mut crossing = Crossing {
                     threshold: index,
                     key: key.clone(),
@@ -245,12 +243,21 @@ impl Watch {
                     crossings.push(crossing);
                 }
             }
-            if crossings.len() > before {
-                changed.push(key);
-            }
             // Not before: of a log that is read at once a flush holds many hours, and each of them counts.
             for series in watched.signals.values_mut() {
                 series.forget(self.kept);
+            }
+            // What is too old to be counted again need not be remembered.
+            for threshold in &self.thresholds {
+                let said = self.said.get_mut(&key);
+                let said = said.and_then(|said| said.get_mut(&threshold.name));
+                let series = watched.signals.get(threshold.signal.as_str());
+                if let (Some(said), Some(series)) = (said, series) {
+                    said.retain(|at, _| *at >= series.oldest());
+                }
+            }
+            if crossings.len() > before {
+                changed.push(key);
             }
         }
         changed.extend(self.forget());

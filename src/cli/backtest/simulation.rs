@@ -172,10 +172,11 @@ impl Simulation {
                 signal: firing.rule.to_owned(),
                 count: firing.count,
                 samples: firing.samples.clone(),
+                newest: firing.last_at,
             };
             let now = firing.first_at;
             let minute = now.div_euclid(MINUTE_MILLIS) * MINUTE_MILLIS;
-            let found = proposing::by_rules(("", ""), &[hit], self.judge.policy(), now);
+            let found = proposing::by_rules(("", ""), &[hit], self.judge.policy(), firing.last_at);
             proposals.extend(found.into_iter().map(|proposal| (now, minute, proposal)));
         }
         for (minute, crossing) in self.history.crossings() {

@@ -543,7 +543,7 @@ mod tests {
             r#"starts_with(http.request.uri.path, "/a/b")"#,
             r#"starts_with(http.request.uri.path, "/a/c")"#,
             r#"http.request.uri.path eq "/a/b/d""#,
-            r#"http.request.uri.path contains "e""#,
+            "ssl",
             &deep_rule,
         ];
         for (path, expected) in [

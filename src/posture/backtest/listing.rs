@@ -90,7 +90,7 @@ type Place = (i64, BlockKey, Box<str>);
 /// How often rules that block fired, minute by minute.
 #[derive(Debug, Default)]
 pub struct Firings {
-    minutes: BTreeMap<Place, (i64, u64, Samples)>,
+    minutes: BTreeMap<Place, (i64, i64, u64, Samples)>,
     /// Firings that came after the cap.
     pub overflow: u64,
 }
@@ -104,6 +104,8 @@ pub struct Firing<'f> {
     pub rule: &'f str,
     /// When it fired first in this minute, epoch milliseconds.
     pub first_at: i64,
+    /// When last.
+    pub last_at: i64,
     /// How often.
     pub count: u64,
     /// Ids of some of the exchanges.
@@ -122,9 +124,10 @@ impl Firings {
             self.overflow += 1;
             return;
         }
-        let new = || (at, 0, Samples::default());
-        let (first, count, samples) = self.minutes.entry(place).or_insert_with(new);
+        let new = || (at, at, 0, Samples::default());
+        let (first, last, count, samples) = self.minutes.entry(place).or_insert_with(new);
         *first = at.min(*first);
+        *last = at.max(*last);
         *count += 1;
         if let Some(id) = id {
             samples.add(id);
@@ -134,10 +137,11 @@ impl Firings {
     /// All of them, by minute.
     pub fn iter(&self) -> impl Iterator<Item = Firing<'_>> {
         let minutes = self.minutes.iter();
-        minutes.map(|((_, key, rule), (first, count, samples))| Firing {
+        minutes.map(|((_, key, rule), (first, last, count, samples))| Firing {
             key,
             rule,
             first_at: *first,
+            last_at: *last,
             count: *count,
             samples,
         })

@@ -51,12 +51,12 @@ fn rules_and_thresholds_list_what_a_run_lists() {
     let folder = tempfile::tempdir().unwrap();
     let (path, _) = generated(folder.path(), &Scenario::everything(), 21, 4_000, 40);
     let text = fs::read_to_string(&path).unwrap();
-    let block_list = "[blocklist]\nenforce = true\nallow = [\"203.0.113.0/28\"]\n\
-        [[blocklist.thresholds]]\nname = \"refusals\"\nsignal = \"refused\"\ncount = 2\nwithin = \"30m\"\naction = \"block\"\n\
-        [[blocklist.thresholds]]\nname = \"probing\"\nsignal = \"violation\"\ncount = 2\nwithin = \"60m\"\ndistinct_endpoints = 2\n\
-        [[blocklist.thresholds]]\nname = \"by session\"\nsignal = \"tried\"\nkind = \"session\"\ncount = 3\nwithin = \"3h\"\n\
-        [[blocklist.thresholds]]\nname = \"busy sessions\"\nsignal = \"request\"\nkind = \"session\"\ncount = 4\nwithin = \"20m\"\n";
-    let rule = "title = \"tried\"\nkind = \"token\"\naction = \"block\"\nblock = [\"ip\", \"token\", \"user_agent\", \"cidr\"]\n\
+    let block_list = "[blocklist]\nenforce = true\nallow = [\"203.0.113.0/28\"]\ndefault_thresholds = false\n\
+        [[blocklist.thresholds]]\nname = \"refusals\"\nsignal = \"refused\"\ncount = 2\nwithin = \"30m\"\naction = \"block\"\nduration = \"10000d\"\n\
+        [[blocklist.thresholds]]\nname = \"probing\"\nsignal = \"violation\"\ncount = 2\nwithin = \"60m\"\ndistinct_endpoints = 2\nduration = \"10000d\"\n\
+        [[blocklist.thresholds]]\nname = \"by session\"\nsignal = \"tried\"\nkind = \"session\"\ncount = 3\nwithin = \"3h\"\nduration = \"10000d\"\n\
+        [[blocklist.thresholds]]\nname = \"busy sessions\"\nsignal = \"request\"\nkind = \"session\"\ncount = 4\nwithin = \"20m\"\nduration = \"10000d\"\n";
+    let rule = "title = \"tried\"\nkind = \"token\"\naction = \"block\"\nblock = [\"ip\", \"token\", \"user_agent\", \"cidr\"]\nduration = \"10000d\"\n\
         expression = 'not is_jwt_present(\"shop issuer\") or is_jwt_valid(\"shop issuer\")'\n";
     let (first, rest) = text.split_once("\n[[zones]]").unwrap();
     let (zone, rest) = rest.split_once("\n[[zones]]").unwrap();
@@ -105,7 +105,7 @@ fn rules_and_thresholds_list_what_a_run_lists() {
     assert_eq!(says(&again), would);
     let again = &again["block_list"];
     assert_eq!((&again["new"], &again["no_longer"]), (&json!(0), &json!(0)));
-    // Without the rule and with the defaults, fewer are listed.
+    // Without thresholds and allow list only the rule lists, and whom it likes.
     let nothing = folder.path().join("nothing.toml");
     fs::write(&nothing, "[blocklist]\ndefault_thresholds = false\n").unwrap();
     let none = tried(
@@ -113,12 +113,19 @@ fn rules_and_thresholds_list_what_a_run_lists() {
         &["--blocklist", nothing.to_str().unwrap(), "--top", "10000"],
     );
     assert_eq!(none["candidates"], json!([]));
-    let (left, gone) = (
-        says(&none).len(),
-        none["block_list"]["no_longer"].as_u64().unwrap(),
+    let by_rule = says(&none);
+    let only = |(signals, _): &(BTreeMap<String, u64>, bool)| signals.keys().eq(["tried"]);
+    assert!(!by_rule.is_empty() && by_rule.values().all(only));
+    let count =
+        |of: &Listed, and_not: &Listed| of.keys().filter(|n| !and_not.contains_key(*n)).count();
+    let (new, gone) = (count(&by_rule, &would), count(&would, &by_rule));
+    assert!(new > 0 && gone > 0, "{new} {gone}");
+    let list = &none["block_list"];
+    assert_eq!(
+        (&list["new"], &list["no_longer"]),
+        (&json!(new), &json!(gone))
     );
-    assert_eq!(left + usize::try_from(gone).unwrap(), would.len());
-    assert!(left > 0 && gone > 0, "{left} {gone}");
+    assert_eq!(list["exempt"], 0);
 }
 
 /// Requests of the minutes after the one that listed the sender, as anybody would count them.
