@@ -73,7 +73,7 @@
 //! | the range is cut, by size or time | `pipeline/service/worker.rs` | – |
 //! | 1. intent: commit `a` with the end `b` | `pipeline/service/mark.rs` | a new owner writes exactly this range |
 //! | 2. insert the sums | `store/clickhouse/blocks.rs` | same rows, same cuts, same deduplication tokens |
-//! | 3. publish dead letters | `publish/kafka/outbox.rs` | same keys and ids |
+//! | 3. publish dead letters, and proposals before 2 | `publish/kafka/outbox.rs` | same keys and ids |
 //! | 4. one row into the ledger | `store/clickhouse/ledger.rs` | same token; from here on the flush is done |
 //! | 5. commit `b` with the join state | `source/kafka/poller.rs` | the ledger knows already |
 //!

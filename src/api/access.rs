@@ -1,6 +1,6 @@
 //! Who may read the feeds: whoever shows one of the configured keys, and then the entries of that key's zones.
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 
@@ -25,6 +25,14 @@ pub(super) fn message(status: StatusCode, message: &str) -> Response {
     )
 }
 
+/// Come again: there is no room, or nothing to say yet.
+pub(super) fn busy(words: &str) -> Response {
+    let mut answer = message(StatusCode::SERVICE_UNAVAILABLE, words);
+    let headers = answer.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
 /// The reader that shows its key, in `X-Api-Key` or as a bearer token (RFC 6750 section 2.1).
 ///
 /// # Errors
@@ -33,18 +41,15 @@ pub(super) fn reader<'k>(
     keys: &'k [FeedKey],
     headers: &HeaderMap,
 ) -> Result<&'k FeedKey, Box<Response>> {
-    let shown = headers
-        .get(API_KEY)
-        .map(axum::http::HeaderValue::as_bytes)
-        .or_else(|| {
-            let (scheme, token) = headers
-                .get(header::AUTHORIZATION)?
-                .as_bytes()
-                .split_at_checked(7)?;
-            scheme
-                .eq_ignore_ascii_case(b"bearer ")
-                .then_some(token.trim_ascii())
-        });
+    let shown = headers.get(API_KEY).map(HeaderValue::as_bytes).or_else(|| {
+        let (scheme, token) = headers
+            .get(header::AUTHORIZATION)?
+            .as_bytes()
+            .split_at_checked(7)?;
+        scheme
+            .eq_ignore_ascii_case(b"bearer ")
+            .then_some(token.trim_ascii())
+    });
     // Every key is compared, so the time does not tell which one comes close.
     let matching = shown.map(|shown| {
         keys.iter().fold(None, |found, key| {

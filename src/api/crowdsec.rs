@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use serde::Serialize;
 
 use super::access::{message, reader};
@@ -48,6 +49,10 @@ pub(super) fn router(readers: Readers) -> Router {
         .route("/v1/decisions/stream", get(decision_stream))
         .route("/v1/heartbeat", get(heartbeat))
         .route("/v1/usage-metrics", post(usage_metrics))
+        .route("/v1", any(missing))
+        .route("/v1/", any(missing))
+        .route("/v1/{*rest}", any(missing))
+        .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::max(METRICS_BYTES))
         .with_state(Lapi { readers, pulls })
 }
@@ -280,11 +285,28 @@ async fn heartbeat(State(lapi): State<Lapi>, headers: HeaderMap) -> Response {
     }
 }
 
+/// Every error has a body that bouncers can read: they print its `message`.
+async fn missing() -> Response {
+    message(StatusCode::NOT_FOUND, "Page or Method not found")
+}
+
+async fn not_allowed() -> Response {
+    message(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+}
+
 /// What a bouncer reports about itself is read and dropped: 201 as the reference answers.
-async fn usage_metrics(State(lapi): State<Lapi>, headers: HeaderMap, body: Bytes) -> Response {
+async fn usage_metrics(
+    State(lapi): State<Lapi>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     if let Err(refusal) = reader(&lapi.readers.keys, &headers) {
         return *refusal;
     }
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return message(rejection.status(), &rejection.body_text()),
+    };
     match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body) {
         Ok(_) => StatusCode::CREATED.into_response(),
         Err(error) => message(StatusCode::BAD_REQUEST, &format!("not a report: {error}")),

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::access::message;
-use super::feeds::{Readers, change, selection, snapshot};
+use super::access::busy;
+use super::feeds::{Readers, change, snapshot};
 use crate::enforce::Selection;
 use crate::publish::feed::Feed;
 
@@ -33,13 +33,12 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Response {
     let admitted = readers.admit(&headers);
-    let selection = match admitted.and_then(|key| selection(key, &parameters)) {
+    let selection = match admitted.and_then(|key| readers.selection(key, &parameters)) {
         Ok(selection) => selection,
         Err(refusal) => return *refusal,
     };
     let Ok(place) = readers.waiting.clone().try_acquire_owned() else {
-        let words = "too many readers are waiting";
-        return message(StatusCode::SERVICE_UNAVAILABLE, words);
+        return busy("too many readers are waiting");
     };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let seen = last.and_then(|id| position(id, &readers.feed));
@@ -94,7 +93,15 @@ async fn follow(feed: &Feed, selection: &Selection, mut seen: Option<u64>, sende
             return;
         }
         // Whoever lists entries may be gone; the reader still is not told that it may forget what it knows.
-        while timeout(KEEP_ALIVE, told.changed()).await.is_err() {
+        loop {
+            let news = tokio::select! {
+                // A reader that has left must not keep the place of another until there is something to say.
+                () = sender.closed() => return,
+                news = timeout(KEEP_ALIVE, told.changed()) => news,
+            };
+            if news.is_ok() {
+                break;
+            }
             let comment = Bytes::from_static(b": nothing new\n\n");
             if sender.send(Ok(comment)).await.is_err() {
                 return;
@@ -114,4 +121,28 @@ async fn send(
     let name = feed.name();
     let text = format!("id: {name}-{sequence}\nevent: {event}\ndata: {value}\n\n");
     sender.send(Ok(text.into())).await.map_err(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_left_gives_its_place_back_at_once() {
+        let feed = Feed::starting_at(0);
+        feed.replace(Vec::new());
+        let (sender, mut receiver) = mpsc::channel(AHEAD);
+        let selection = Selection::default();
+        let mut following = pin!(follow(&feed, &selection, None, &sender));
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(following.as_mut().poll(&mut nobody).is_pending());
+        let snapshot = receiver.try_recv().unwrap().unwrap();
+        assert!(snapshot.starts_with(b"id: 0-0\nevent: snapshot\n"));
+        assert!(following.as_mut().poll(&mut nobody).is_pending());
+        drop(receiver);
+        assert!(following.as_mut().poll(&mut nobody).is_ready());
+    }
 }

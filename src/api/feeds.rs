@@ -6,25 +6,25 @@
 //!
 //! Simulated entries are left out unless `simulated=true` is asked for; each entry carries the flag.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::access::{message, reader};
+use super::access::{busy, message, reader};
 use super::coding::Coding;
 use super::events;
 use crate::clock;
-use crate::config::{FeedKey, parse_duration};
+use crate::config::{FeedKey, FeedSettings, parse_duration};
 use crate::enforce::render::Rendering;
 use crate::enforce::{Change, Selection, entry_id};
 use crate::model::BlockEntry;
@@ -48,15 +48,18 @@ const WRITTEN: HeaderName = HeaderName::from_static("x-gatewatch-entries");
 pub(super) struct Readers {
     pub(super) feed: Feed,
     pub(super) keys: Arc<[FeedKey]>,
+    /// Zones of the pipeline.
+    zones: Arc<[String]>,
     /// Room for those who wait.
     pub(super) waiting: Arc<Semaphore>,
 }
 
 impl Readers {
-    pub(super) fn new(feed: Feed, keys: Vec<FeedKey>) -> Self {
+    pub(super) fn new(feed: Feed, settings: FeedSettings) -> Self {
         Self {
             feed,
-            keys: keys.into(),
+            keys: settings.keys.into(),
+            zones: settings.zones.into(),
             waiting: Arc::new(Semaphore::new(WAITING)),
         }
     }
@@ -70,12 +73,7 @@ impl Readers {
         if self.feed.loaded() {
             return Ok(key);
         }
-        let words = "the block list has not been read yet";
-        let mut answer = message(StatusCode::SERVICE_UNAVAILABLE, words);
-        answer
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        Err(Box::new(answer))
+        Err(Box::new(busy("the block list has not been read yet")))
     }
 
     /// Lets a reader wait a little for a list that is still being read, as long as there is room for those who wait.
@@ -99,26 +97,43 @@ pub(super) fn router(readers: Readers) -> Router {
         .with_state(readers)
 }
 
-/// What a reader wants to see: its key's zones, narrowed by `zone`.
-pub(super) fn selection(
-    key: &FeedKey,
-    parameters: &HashMap<String, String>,
-) -> Result<Selection, Box<Response>> {
-    let refuse = |words: &str| Err(Box::new(message(StatusCode::BAD_REQUEST, words)));
-    let simulated = match parameters.get("simulated").map(String::as_str) {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => return refuse("simulated is true or false"),
-    };
-    let zones = match parameters.get("zone") {
-        None => key.zones.clone(),
-        Some(zone) if key.zones.is_empty() || key.zones.contains(zone) => vec![zone.clone()],
-        Some(_) => {
-            let words = "this key does not see that zone";
-            return Err(Box::new(message(StatusCode::FORBIDDEN, words)));
-        }
-    };
-    Ok(Selection { zones, simulated })
+impl Readers {
+    /// What a reader wants to see: its key's zones, narrowed by `zone`.
+    ///
+    /// # Errors
+    /// The answer to a question about a zone that nobody knows: an empty list would read as "nobody is refused there".
+    pub(super) fn selection(
+        &self,
+        key: &FeedKey,
+        parameters: &HashMap<String, String>,
+    ) -> Result<Selection, Box<Response>> {
+        let refuse = |status, words: &str| Err(Box::new(message(status, words)));
+        let simulated = match parameters.get("simulated").map(String::as_str) {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return refuse(StatusCode::BAD_REQUEST, "simulated is true or false"),
+        };
+        let zones = match parameters.get("zone") {
+            None => key.zones.clone(),
+            Some(zone) if key.zones.contains(zone) => vec![zone.clone()],
+            Some(_) if !key.zones.is_empty() => {
+                return refuse(StatusCode::FORBIDDEN, "this key does not see that zone");
+            }
+            Some(zone) => {
+                let view = self.feed.view();
+                // Another pipeline's policy may have listed entries of a zone that this one does not have.
+                let listed = view.zones().map(str::to_owned);
+                let known: BTreeSet<String> = self.zones.iter().cloned().chain(listed).collect();
+                if !known.contains(zone) {
+                    let known: Vec<String> = known.into_iter().collect();
+                    let words = format!("no zone {zone:?}; known here: {}", known.join(", "));
+                    return refuse(StatusCode::NOT_FOUND, &words);
+                }
+                vec![zone.clone()]
+            }
+        };
+        Ok(Selection { zones, simulated })
+    }
 }
 
 /// An entry, with the id that refusals name.
@@ -178,7 +193,7 @@ async fn answer_list(
     headers: &HeaderMap,
 ) -> Result<Response, Box<Response>> {
     let refuse = |words: &str| Box::new(message(StatusCode::BAD_REQUEST, words));
-    let selection = selection(readers.admit(headers)?, parameters)?;
+    let selection = readers.selection(readers.admit(headers)?, parameters)?;
     let feed = readers.feed.clone();
     let since = match parameters.get("since") {
         None => None,
@@ -190,8 +205,14 @@ async fn answer_list(
     let name = parameters.get("feed");
     // The numbers of another process count other changes.
     let since = since.filter(|_| name.is_none_or(|name| *name == feed.name()));
-    if let (Some(since), Some(wait)) = (since, parameters.get("wait")) {
-        let wait = parse_duration(wait).ok_or_else(|| refuse("wait is a duration, e.g. 30s"))?;
+    let wait = match parameters.get("wait") {
+        None => None,
+        Some(text) => {
+            let wait = parse_duration(text);
+            Some(wait.ok_or_else(|| refuse("wait is a duration, e.g. 30s"))?)
+        }
+    };
+    if let (Some(since), Some(wait)) = (since, wait) {
         wait_beyond(readers, since, wait.min(MAX_WAIT)).await?;
     }
     let coding = Coding::asked(headers);
@@ -231,8 +252,7 @@ async fn answer_list(
 /// Waits for a state after `since`, at most as long as allowed.
 async fn wait_beyond(readers: &Readers, since: u64, wait: Duration) -> Result<(), Box<Response>> {
     let Ok(_place) = readers.waiting.try_acquire() else {
-        let words = "too many readers are waiting";
-        return Err(Box::new(message(StatusCode::SERVICE_UNAVAILABLE, words)));
+        return Err(Box::new(busy("too many readers are waiting")));
     };
     let mut told = readers.feed.subscribe();
     // Nothing new in time is an answer too.
@@ -251,7 +271,13 @@ async fn whole(
     let Some(kind) = kind else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let text = |rendering: &Rendering| Some(rendering.concatenated());
+    let text = |rendering: &Rendering| {
+        let mut said = Vec::new();
+        for file in &rendering.files {
+            said.extend(file.digest());
+        }
+        Some((rendering.concatenated(), said))
+    };
     rendered(&readers, kind, &parameters, &headers, text).await
 }
 
@@ -267,38 +293,41 @@ async fn one_file(
     };
     let text = move |rendering: &Rendering| {
         let found = rendering.files.iter().find(|held| held.name == file);
-        found.map(|file| file.text.clone())
+        found.map(|file| (file.text.clone(), file.digest().to_vec()))
     };
     rendered(&readers, kind, &parameters, &headers, text).await
 }
 
-/// A rendering with a validator of its bytes (RFC 9110 sections 8.8.3 and 13.1.2).
+/// A rendering with a validator (RFC 9110 sections 8.8.3 and 13.1.2): a weak one where the time of writing stands in the
+/// text, since the same list does not give the same bytes then. `text` gives the text and what it says, as a digest.
 async fn rendered(
     readers: &Readers,
     kind: Kind,
     parameters: &HashMap<String, String>,
     headers: &HeaderMap,
-    text: impl FnOnce(&Rendering) -> Option<String> + Send + 'static,
+    text: impl FnOnce(&Rendering) -> Option<(String, Vec<u8>)> + Send + 'static,
 ) -> Response {
     let key = readers.admit(headers);
-    let selection = match key.and_then(|key| selection(key, parameters)) {
+    let selection = match key.and_then(|key| readers.selection(key, parameters)) {
         Ok(selection) => selection,
         Err(refusal) => return *refusal,
     };
     let view = readers.feed.view();
     let work = move || {
         let rendering = kind.render(&view, &selection, clock::now_millis());
-        let text = text(&rendering)?;
-        let tag = digest(&SHA256, text.as_bytes());
+        let (text, said) = text(&rendering)?;
+        let tag = digest(&SHA256, &said);
         let tag = hex::encode(tag.as_ref().get(..16).unwrap_or_default());
+        let weak = if rendering.dated() { "W/" } else { "" };
         Some((
             rendering.written,
             left_out(&rendering),
             text,
-            format!("\"{tag}\""),
+            (weak, format!("\"{tag}\"")),
         ))
     };
-    let Ok(Some((written, left_out, text, tag))) = tokio::task::spawn_blocking(work).await else {
+    let Ok(Some((written, left_out, text, (weak, tag)))) = tokio::task::spawn_blocking(work).await
+    else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let described = [
@@ -306,7 +335,7 @@ async fn rendered(
         (header::CACHE_CONTROL, "no-cache".to_owned()),
         (WRITTEN, written.to_string()),
         (LEFT_OUT, left_out),
-        (header::ETAG, tag.clone()),
+        (header::ETAG, format!("{weak}{tag}")),
     ];
     let known = headers.get_all(header::IF_NONE_MATCH).iter();
     let mut known = known

@@ -115,7 +115,7 @@ fn router(telemetry: Telemetry, offers: Offers) -> Router {
         .route("/metrics", get(metrics))
         .with_state(telemetry);
     if let Some((feed, settings)) = offers.feeds {
-        let readers = Readers::new(feed, settings.keys);
+        let readers = Readers::new(feed, settings);
         router = router
             .merge(feeds::router(readers.clone()))
             .merge(crowdsec::router(readers));

@@ -121,7 +121,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let home = Home::of(&settings)?;
     let (named, sent, lasts) = match &args.action {
         Action::Show { json } => return show(&home, *json),
-        Action::Export(args) => return export::run(args, home.entries(clock::now_millis())?),
+        Action::Export(args) => {
+            let entries = home.entries(clock::now_millis())?;
+            let zones = &settings.policy.zones;
+            if let Some((problem, hint)) = export::unknown_zone(args, zones, &entries) {
+                return Err(unusable("--zone", problem, &hint).into());
+            }
+            return export::run(args, entries);
+        }
         Action::Add {
             entity,
             lasts,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::edges::{positive, read_secret};
@@ -59,7 +59,8 @@ pub(super) fn read_feeds(
         section.problem("keys", "is missing: nobody could read the feeds", hint);
     }
     section.finish();
-    Some(FeedSettings { keys })
+    let zones = zones.iter().map(|zone| (*zone).to_owned()).collect();
+    Some(FeedSettings { keys, zones })
 }
 
 /// `[check]`.
@@ -139,10 +140,41 @@ pub(super) fn read_exporters(
                 let problem = format!("{:?} is given twice", exporter.name);
                 section.problem("name", problem, "name = \"edge-2\" tells them apart");
             }
+            if let Some(other) = exporters.iter().find(|other| collide(other, &exporter)) {
+                let problem = format!(
+                    "is that of {:?}, which writes other entries there",
+                    other.name
+                );
+                section.problem("folder", problem, "a folder of its own for each selection");
+            }
             exporters.push(exporter);
         }
     }
     exporters
+}
+
+/// Whether two exporters would write the same files in turn, each with what the other leaves out.
+fn collide(one: &ExporterSettings, other: &ExporterSettings) -> bool {
+    one.kind.name() == other.kind.name()
+        && one.selection != other.selection
+        && lexical(&one.folder) == lexical(&other.folder)
+}
+
+/// A path as it reads without `.` and `..`; the folders need not be there yet.
+fn lexical(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir
+                if matches!(plain.components().next_back(), Some(Component::Normal(_))) =>
+            {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 fn read_exporter(section: &Section<'_>, zones: &[&str], folder: &Path) -> Option<ExporterSettings> {

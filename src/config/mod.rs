@@ -222,6 +222,8 @@ pub struct ApiSettings {
 pub struct FeedSettings {
     /// One for each reader.
     pub keys: Vec<FeedKey>,
+    /// Zones of this pipeline: what a reader may ask about.
+    pub zones: Vec<String>,
 }
 
 /// A reader of the block list.

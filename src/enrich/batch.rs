@@ -22,8 +22,8 @@ use super::entity::{self, address, hexadecimal};
 use super::evidence::kept::{Keeping, Kept};
 use super::privacy::Hasher;
 use crate::model::{
-    BlockKind, Exchange, MtlsOutcome, OVERFLOW, RuleAction, RuleVerdict, Samples, SessionOutcome,
-    TokenOutcome, TokenReason,
+    BlockKind, Exchange, MtlsOutcome, Network, OVERFLOW, RuleAction, RuleVerdict, Samples,
+    SessionOutcome, TokenOutcome, TokenReason,
 };
 use crate::policy::Zone;
 
@@ -74,6 +74,8 @@ pub struct FlushBuilder {
     signals: Entities,
     hits: Hits,
     kept: Option<Kept>,
+    /// Whose requests list nobody.
+    spared: Vec<Network>,
     sketch_key: [u8; 16],
     appended: usize,
     /// Rows of the tables that have several for one exchange.
@@ -101,6 +103,7 @@ impl FlushBuilder {
             signals: Entities::default(),
             hits: Hits::default(),
             kept: None,
+            spared: Vec::new(),
             sketch_key: hasher.hash("", "sketch", b""),
             appended: 0,
             detail_rows: 0,
@@ -111,6 +114,14 @@ impl FlushBuilder {
     #[must_use]
     pub fn keeping(mut self, keeping: Keeping, hasher: &Hasher) -> Self {
         self.kept = Some(Kept::new(keeping, hasher));
+        self
+    }
+
+    /// The same flush, in which requests from these networks list nobody: refusing the session or the user agent of an
+    /// allowed client would refuse the client.
+    #[must_use]
+    pub fn sparing(mut self, allowed: &[Network]) -> Self {
+        self.spared = allowed.to_vec();
         self
     }
 
@@ -229,6 +240,7 @@ impl FlushBuilder {
         if built_in.iter().all(|(raised, _)| !raised) && fired().next().is_none() {
             return;
         }
+        let spared = client.is_some_and(|ip| self.spared.iter().any(|of| of.contains(ip)));
         let endpoint = self.observe(self.operations.key().as_bytes());
         let address = client.map(|ip| self.observe_address(ip));
         let ip = client.map(|ip| ip.to_string());
@@ -280,14 +292,14 @@ impl FlushBuilder {
                     address,
                     sample,
                 );
-                if signal.1 && admitted != OVERFLOW {
+                if signal.1 && admitted != OVERFLOW && !spared {
                     let entity = (BlockKind::parse(kind).unwrap_or(BlockKind::Ip), entity);
                     let seen = (exchange.at.millis(), id);
                     self.hits.add(&zone.id, entity, signal.0, seen);
                 }
             }
         }
-        for verdict in judged.blocking() {
+        for verdict in judged.blocking().filter(|_| !spared) {
             self.add_unwindowed(zone, exchange, judged, *verdict);
         }
     }

@@ -118,7 +118,8 @@ async fn take(
     let grouping = Grouping {
         batches,
         partition: Partition::new(stream, judge, (SOURCE, 0), 0, settings.dead_letter_bytes)
-            .keeping(keeping(&settings.evidence), judge),
+            .keeping(keeping(&settings.evidence), judge)
+            .sparing(&settings.block_list.allow),
         group: Group::default(),
         clock: None,
         flush_every: settings.flush_every,

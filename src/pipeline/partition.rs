@@ -11,7 +11,7 @@ use crate::correlate::JoinState;
 use crate::enrich::batch::{FlushBatches, FlushBuilder};
 use crate::enrich::evidence::kept::Keeping;
 use crate::enrich::{Judge, Judged};
-use crate::model::{EventTime, Exchange, Position, Reject};
+use crate::model::{EventTime, Exchange, Network, Position, Reject};
 use crate::publish::events::DeadLetter;
 use crate::source::file::TooLong;
 use crate::telemetry::Flushed;
@@ -178,6 +178,13 @@ impl Partition {
             let builder = self.rows.builder;
             self.rows.builder = builder.keeping(keeping, judge.hasher());
         }
+        self
+    }
+
+    /// The same partition, in which requests from these networks list nobody.
+    #[must_use]
+    pub fn sparing(mut self, allowed: &[Network]) -> Self {
+        self.rows.builder = self.rows.builder.sparing(allowed);
         self
     }
 

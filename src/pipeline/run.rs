@@ -392,7 +392,8 @@ impl Run<'_> {
         .limited(self.settings.verifications);
         let keep_bytes = self.settings.dead_letter_bytes;
         let partition = Partition::new(stream, &self.judge, (name, 0), counted_to, keep_bytes)
-            .keeping(keeping(&self.settings.evidence), &self.judge);
+            .keeping(keeping(&self.settings.evidence), &self.judge)
+            .sparing(&self.settings.block_list.allow);
 
         let (lines_to, lines) = sync_channel(CHUNKS_AHEAD);
         let (spares_to, spares) = channel();

@@ -128,12 +128,16 @@ fn a_rule_that_blocks_lists_what_it_says_with_evidence() {
         event(2, "203.0.113.7", &forged),
         event(3, "198.51.100.9", &good),
         event(4, "192.0.2.9", &forged),
+        Event {
+            headers: json!({"cookie": "sid=guest", "user-agent": "guest/1"}),
+            ..event(5, "192.0.2.10", "")
+        },
     ];
     let rules = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\nduration = \"10000d\"\n\
                  expression = 'is_jwt_valid(\"shop\")'\n\
                  [[zones.rules]]\ntitle = \"tools\"\nid = \"t-1\"\naction = \"block\"\nduration = \"10000d\"\n\
                  block = [\"session\", \"asn\", \"user_agent\", \"cidr\"]\n\
-                 expression = 'http.user_agent contains \"curl\" and ip.src eq 203.0.113.7'\n\
+                 expression = 'http.user_agent contains \"curl\" and ip.src eq 203.0.113.7 or http.user_agent eq \"guest/1\"'\n\
                  [[zones.rules]]\ntitle = \"counted only\"\nexpression = 'http.host eq \"api.example\"'\n";
     let allow =
         "[blocklist]\nenforce = true\ndefault_thresholds = false\nallow = [\"192.0.2.0/24\"]";

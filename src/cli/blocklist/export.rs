@@ -1,6 +1,6 @@
 //! `gatewatch blocklist … export`: the whole list in the words of a gateway, for people and for scripts.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -10,7 +10,8 @@ use crate::clock;
 use crate::detect::blocklist::Edit;
 use crate::enforce::{Journal, Selection};
 use crate::model::BlockEntry;
-use crate::publish::exporters::Kind;
+use crate::policy::Zone;
+use crate::publish::exporters::{self, Kind};
 
 /// What is exported, and where to.
 #[derive(Debug, ClapArgs)]
@@ -34,6 +35,26 @@ fn kind(name: &str) -> Result<Kind, String> {
     Kind::parse(name).ok_or_else(|| format!("one of {} is expected", known()))
 }
 
+/// A zone that is asked for and that neither the pipeline nor the list knows, and those that they know: an empty list would
+/// read as "nobody is refused there".
+pub(super) fn unknown_zone(
+    args: &Args,
+    zones: &[Zone],
+    entries: &[BlockEntry],
+) -> Option<(String, String)> {
+    let listed = entries.iter().map(|entry| entry.key.zone());
+    let known: BTreeSet<&str> = zones
+        .iter()
+        .map(|zone| zone.id.as_str())
+        .chain(listed)
+        .collect();
+    let mut zones = args.zones.iter();
+    let unknown = zones.find(|zone| !known.contains(zone.as_str()))?;
+    let known: Vec<&str> = known.into_iter().collect();
+    let problem = format!("{unknown:?} is no zone of this pipeline");
+    Some((problem, format!("known here: {}", known.join(", "))))
+}
+
 /// Exports these entries; says on standard error what was left out and why.
 pub(super) fn run(args: &Args, entries: Vec<BlockEntry>) -> anyhow::Result<()> {
     let mut journal = Journal::new(0);
@@ -49,10 +70,7 @@ pub(super) fn run(args: &Args, entries: Vec<BlockEntry>) -> anyhow::Result<()> {
         None => super::super::print(&rendering.concatenated())?,
         Some(folder) => {
             let failed = || format!("cannot write to {}", folder.display());
-            fs::create_dir_all(folder).with_context(failed)?;
-            for file in &rendering.files {
-                fs::write(folder.join(file.name), &file.text).with_context(failed)?;
-            }
+            exporters::put(folder, &rendering.files).with_context(failed)?;
         }
     }
     eprintln!("{} entries exported", rendering.written);

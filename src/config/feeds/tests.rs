@@ -45,7 +45,9 @@ zones = "z1"
 #[test]
 fn everything_is_read() {
     let settings = read(GOOD).unwrap();
-    let keys = settings.feeds.unwrap().keys;
+    let feeds = settings.feeds.unwrap();
+    assert_eq!(feeds.zones, ["z1"]);
+    let keys = feeds.keys;
     let names: Vec<_> = keys
         .iter()
         .map(|key| (key.name.as_str(), key.zones.len()))
@@ -144,6 +146,16 @@ fn every_problem_has_a_place() {
             "is missing",
         ),
         (
+            "[[exporters]]\nkind = \"nginx\"\nfolder = \"x\"\n[[exporters]]\nkind = \"nginx\"\nname = \"b\"\nzones = \"z1\"\nfolder = \"./y/../x/\"\n",
+            "exporters[1].folder",
+            "is that of \"nginx\", which writes other entries there",
+        ),
+        (
+            "[[exporters]]\nkind = \"json\"\nfolder = \"/x\"\n[[exporters]]\nkind = \"json\"\nname = \"b\"\nsimulated = true\nfolder = \"//x/.\"\n",
+            "exporters[1].folder",
+            "which writes other entries there",
+        ),
+        (
             "[[exporters]]\nkind = \"nginx\"\nfolder = \"x\"\nsocket = \"y\"\n",
             "exporters[0].socket",
             "is not a setting",
@@ -170,5 +182,22 @@ fn every_problem_has_a_place() {
         let mut found =
             found.filter(|(found, _)| found.place == place && found.message.contains(problem));
         assert!(found.next().is_some(), "{text}: {told}");
+    }
+}
+
+#[test]
+fn exporters_share_a_folder_where_none_takes_from_another() {
+    for (one, other) in [
+        ("kind = \"nginx\"", "kind = \"haproxy\""),
+        ("kind = \"haproxy\"", "kind = \"haproxy\"\nname = \"b\""),
+        (
+            "kind = \"nginx\"\nzones = [\"z1\"]",
+            "kind = \"nginx\"\nname = \"b\"\nzones = [\"z1\"]",
+        ),
+    ] {
+        let text = format!(
+            "[[exporters]]\n{one}\nfolder = \"x\"\n[[exporters]]\n{other}\nfolder = \"x\"\n"
+        );
+        assert_eq!(read(&text).unwrap().exporters.len(), 2, "{text}");
     }
 }

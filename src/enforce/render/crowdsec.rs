@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::super::{Change, Selection, View, entry_id};
 use super::{Format, Omitted, Sorted};
-use crate::model::{BlockEntry, BlockKind, Network};
+use crate::model::{BlockEntry, BlockKind, EventTime, Network};
 
 /// Who decided, as bouncers show it.
 const ORIGIN: &str = "gatewatch";
@@ -23,13 +23,17 @@ pub(super) const FORMAT: Format = Format {
     content_type: "application/json",
     files: &["decisions.json"],
     omits: |_| None,
+    dated: true,
     render,
 };
 
 fn render(sorted: &Sorted<'_>, _: &[Omitted], now: i64) -> Vec<String> {
     let decisions: Vec<_> = longest(sorted.entries.iter().copied())
         .into_iter()
-        .map(|entry| decision(entry, now))
+        .map(|entry| Decision {
+            until: Some(EventTime::clamped(entry.expires_at).to_string()),
+            ..decision(entry, now)
+        })
         .collect();
     // Strings and numbers always serialize.
     let text = serde_json::to_string_pretty(&decisions).unwrap_or_default();
@@ -48,6 +52,9 @@ pub struct Decision {
     simulated: bool,
     #[serde(rename = "type")]
     remediation: &'static str,
+    /// When it ends (RFC 3339): in files, which are read later than they are written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
     value: String,
     uuid: String,
 }
@@ -78,6 +85,7 @@ fn decision(entry: &BlockEntry, now: i64) -> Decision {
         scope: scope(entry.key.kind()),
         simulated: entry.simulated,
         remediation: REMEDIATION,
+        until: None,
         value: entry.key.entity().to_owned(),
         uuid: uuid.to_string(),
     }

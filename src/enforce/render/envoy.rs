@@ -17,6 +17,7 @@ pub(super) const FORMAT: Format = Format {
     content_type: "application/json",
     files: &["blocklist.rbac.json"],
     omits,
+    dated: false,
     render,
 };
 

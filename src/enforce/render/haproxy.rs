@@ -25,6 +25,7 @@ pub(super) const FORMAT: Format = Format {
         "blocked_asns.acl",
     ],
     omits: |_| None,
+    dated: false,
     render,
 };
 

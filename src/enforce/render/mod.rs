@@ -1,5 +1,5 @@
 //! A whole list in the words of a gateway: text that is complete, that no entity can break or widen, and that says what
-//! it had to leave out. Equal lists give equal bytes.
+//! it had to leave out. Equal lists give equal bytes, or, where times are counted from the present, say the same.
 //!
 //! **A new format**: `<name>.rs` with a pure `render`, a line in [`FORMATS`], a case in the tests of every hostile value,
 //! and the gateway's snippet in the README.
@@ -17,6 +17,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
+
 use super::{Selection, View};
 use crate::model::{BlockEntry, BlockKind};
 
@@ -27,6 +29,45 @@ pub struct File {
     pub name: &'static str,
     /// Its whole content.
     pub text: String,
+    /// What the content says, where the text has the time of its writing in it.
+    pub(crate) said: Option<[u8; 32]>,
+}
+
+impl File {
+    /// A file whose text depends on the list alone.
+    #[must_use]
+    pub fn steady(name: &'static str, text: String) -> Self {
+        Self {
+            name,
+            text,
+            said: None,
+        }
+    }
+
+    /// SHA-256 of what it says: the same for the same list, whenever it was written.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.said.unwrap_or_else(|| sha256(&self.text))
+    }
+
+    /// Whether it says the same as another, whatever the time passed in between.
+    #[must_use]
+    pub fn says_as(&self, other: &Self) -> bool {
+        let same = match (self.said, other.said) {
+            (None, None) => self.text == other.text,
+            (one, other) => one == other,
+        };
+        self.name == other.name && same
+    }
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let digest = digest(&SHA256, text.as_bytes());
+    for (byte, own) in bytes.iter_mut().zip(digest.as_ref()) {
+        *byte = *own;
+    }
+    bytes
 }
 
 /// Entries that a format cannot express.
@@ -52,6 +93,19 @@ pub struct Rendering {
 }
 
 impl Rendering {
+    /// Whether the time of writing stands in the text.
+    #[must_use]
+    pub fn dated(&self) -> bool {
+        self.files.iter().any(|file| file.said.is_some())
+    }
+
+    /// Whether every file says the same as in another rendering.
+    #[must_use]
+    pub fn says_as(&self, other: &Self) -> bool {
+        let mut pairs = self.files.iter().zip(&other.files);
+        self.files.len() == other.files.len() && pairs.all(|(one, other)| one.says_as(other))
+    }
+
     /// Number of entries left out.
     #[must_use]
     pub fn left_out(&self) -> usize {
@@ -65,7 +119,10 @@ impl Rendering {
             [only] => only.text.clone(),
             files => {
                 let mut text = String::new();
-                for File { name, text: whole } in files {
+                for File {
+                    name, text: whole, ..
+                } in files
+                {
                     // A string takes everything that is written to it.
                     let _ = write!(text, "# file: {name}\n{whole}");
                 }
@@ -86,6 +143,8 @@ pub struct Format {
     pub files: &'static [&'static str],
     /// Why entries of a kind are left out; `None` = they are expressed.
     omits: fn(BlockKind) -> Option<&'static str>,
+    /// Whether its text counts time from when it is written.
+    dated: bool,
     render: fn(&Sorted<'_>, &[Omitted], i64) -> Vec<String>,
 }
 
@@ -126,9 +185,18 @@ impl Format {
         }
         let omitted: Vec<_> = omitted.into_values().collect();
         let texts = (self.render)(&sorted, &omitted, now);
+        // Counted from the beginning of time, times are what they are.
+        let said = self.dated.then(|| (self.render)(&sorted, &omitted, 0));
+        let mut said = said.into_iter().flatten();
         let files = self.files.iter().zip(texts);
         Rendering {
-            files: files.map(|(name, text)| File { name, text }).collect(),
+            files: files
+                .map(|(name, text)| File {
+                    name,
+                    text,
+                    said: said.next().map(|said| sha256(&said)),
+                })
+                .collect(),
             written,
             omitted,
         }

@@ -19,6 +19,7 @@ pub(super) const FORMAT: Format = Format {
         "blocked_asns.map.conf",
     ],
     omits,
+    dated: false,
     render,
 };
 

@@ -14,6 +14,8 @@ use rdkafka::types::RDKafkaRespErr;
 
 use crate::publish::kafka::{Cluster, Heard, PublishError};
 
+/// Most proposals applied in one transaction.
+const BATCH: usize = 500;
 /// How long one question to the cluster may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -139,8 +141,21 @@ impl Member {
         &self.topic
     }
 
+    /// Waits for records as [`Self::poll`] does, and takes what else is there.
+    pub(super) fn proposed(&self, patience: Duration) -> Result<Vec<Proposed>, PublishError> {
+        let mut proposed = Vec::new();
+        let mut patience = patience;
+        while proposed.len() < BATCH
+            && let Some(record) = self.poll(patience)?
+        {
+            proposed.push(record);
+            patience = Duration::ZERO;
+        }
+        Ok(proposed)
+    }
+
     /// Waits for the next record and takes part in the group; must be called often.
-    pub(super) fn poll(&self, patience: Duration) -> Result<Option<Proposed>, PublishError> {
+    fn poll(&self, patience: Duration) -> Result<Option<Proposed>, PublishError> {
         match self.consumer.poll(patience) {
             None => Ok(None),
             Some(Ok(message)) => Ok(Some(Proposed {

@@ -14,6 +14,7 @@
 //! After any doubt (a transaction of unknown outcome, a lost partition) the term ends and the next one begins from what
 //! is stored; there is no second way to recover.
 
+mod held;
 mod ledger;
 mod mark;
 mod member;
@@ -48,8 +49,6 @@ use crate::telemetry::Metrics;
 
 /// How long one look for proposals takes, and so how often the ledger is asked.
 const ROUND: Duration = Duration::from_millis(150);
-/// Most proposals applied in one transaction.
-const BATCH: usize = 500;
 /// How long a replica of the store may lag behind with what another one has stored.
 const REPLICA_LAG: Duration = Duration::from_secs(30);
 /// Shortest and longest pause before a term is begun again after it was interrupted.
@@ -266,14 +265,7 @@ fn follow(
     let mut pause = Pause::default();
     let mut busy = false;
     while !stop.load(Ordering::Relaxed) {
-        let mut proposed = Vec::new();
-        let mut patience = if busy { Duration::ZERO } else { ROUND };
-        while proposed.len() < BATCH
-            && let Some(record) = member.poll(patience)?
-        {
-            proposed.push(record);
-            patience = Duration::ZERO;
-        }
+        let proposed = member.proposed(if busy { Duration::ZERO } else { ROUND })?;
         let seat = member.seat();
         if term.as_ref().is_some_and(|term| Some(term.seat()) != seat) {
             tracing::info!("another node evaluates now");

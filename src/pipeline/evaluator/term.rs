@@ -1,6 +1,5 @@
 //! One term of an evaluator: from the moment it owns the proposals until it does not, or is in doubt.
 
-use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,20 +9,19 @@ use arrow::datatypes::TimestampMillisecondType;
 use datafusion::error::DataFusionError;
 use tokio::runtime::Handle;
 
+use super::held::{Recent, entries, recent};
 use super::ledger::{Ledger, Touched};
 use super::mark::Mark;
 use super::member::{Member, Proposed};
-use super::watching::Watching;
+use super::watching::{Wanted, Watching};
 use super::{Counters, EvaluatorError, Plan, REPLICA_LAG, Sums};
 use crate::clock::{self, Stopwatch};
 use crate::detect::blocklist::{BlockList, ENDED};
 use crate::detect::{Change, Evaluator, State};
 use crate::pipeline::detections;
 use crate::publish::blocklist::{self as wire, Cause, Entry};
-use crate::publish::kafka::{
-    Log, Message, Position, PublishError, Read, WriteError, Writer, read_compacted,
-};
-use crate::publish::{self, events};
+use crate::publish::events;
+use crate::publish::kafka::{Message, Position, PublishError, WriteError, Writer};
 use crate::store::clickhouse::{Detections, StoreError};
 
 /// How often the ledger is asked at most.
@@ -36,9 +34,6 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const STORE_EVERY: i64 = 12;
 /// How long ticks are judged before the group is heard again.
 const SLICE: Duration = Duration::from_secs(1);
-/// Proposals before the position that are remembered, so that a flush that is repeated proposes nothing twice. A flush
-/// is repeated right after a crash; this many proposals are hours of a busy list.
-const REMEMBERED: u64 = 65_536;
 /// How long a partition may take to be seekable.
 const SEEKABLE_WITHIN: Duration = Duration::from_secs(5);
 /// How often the stop flag is looked at while the store is waited for.
@@ -115,6 +110,23 @@ impl<S: Sums> Desk<'_, S> {
         })
     }
 
+    /// Waits for the store for as long as `patience`; `None` = it is not done yet.
+    fn wait_a_while<T, E>(
+        &self,
+        patience: Duration,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<Option<T>, Ended>
+    where
+        Ended: From<E>,
+    {
+        self.wait::<Option<T>, Ended>(async {
+            match tokio::time::timeout(patience, work).await {
+                Ok(done) => done.map(Some).map_err(Ended::from),
+                Err(_) => Ok(None),
+            }
+        })
+    }
+
     /// Waits, but not when told to stop.
     fn pause(&self, pause: Duration) -> Result<(), Ended> {
         self.wait(async {
@@ -133,29 +145,6 @@ impl<S: Sums> Desk<'_, S> {
             }),
             other => Ended::Interrupted(other.to_string()),
         }
-    }
-}
-
-/// Proposals seen lately.
-#[derive(Debug, Default)]
-struct Recent {
-    order: VecDeque<String>,
-    ids: HashSet<String>,
-}
-
-impl Recent {
-    /// Whether the id is new.
-    fn insert(&mut self, id: &str) -> bool {
-        if !self.ids.insert(id.to_owned()) {
-            return false;
-        }
-        self.order.push_back(id.to_owned());
-        if self.order.len() as u64 > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
-        }
-        true
     }
 }
 
@@ -301,11 +290,45 @@ impl<'a, S: Sums> Term<'a, S> {
         self.judge()
     }
 
+    /// Waits for the store and sees to the list meanwhile: who is blocked at once, or pardoned, does not wait for it.
+    fn meanwhile<T, E>(&mut self, work: impl Future<Output = Result<T, E>>) -> Result<T, Ended>
+    where
+        Ended: From<E>,
+    {
+        let desk = self.desk;
+        let mut work = std::pin::pin!(work);
+        loop {
+            if let Some(done) = desk.wait_a_while(ASK_EVERY, &mut work)? {
+                return Ok(done);
+            }
+            let proposed = desk.member.proposed(Duration::ZERO)?;
+            if desk.member.seat() != Some(self.seat) {
+                return Err(Ended::Interrupted("another node evaluates now".to_owned()));
+            }
+            self.apply(&proposed)?;
+        }
+    }
+
     /// Proposes what crossed a threshold; it is applied when it is read back from the log.
     fn watch(&mut self) -> Result<(), Ended> {
+        let Desk { plan, store, .. } = self.desk;
         self.watching.note(&self.ledger.take_fresh());
         let newest = self.evaluator.state().tick.unwrap_or_default();
-        let messages = self.watching.look(&self.desk, newest)?;
+        let mut read = false;
+        for wanted in self.watching.wanted(newest) {
+            let rows = match &wanted {
+                Wanted::From(table, from) => self.meanwhile(store.entities_from(table, *from))?,
+                Wanted::Minutes(table, minutes) => {
+                    self.meanwhile(store.entity_minutes(table, minutes))?
+                }
+            };
+            read |= self.watching.add(&rows);
+        }
+        let messages = if read {
+            self.watching.look(&plan.pipeline)
+        } else {
+            Vec::new()
+        };
         if messages.is_empty() {
             return Ok(());
         }
@@ -389,7 +412,8 @@ impl<'a, S: Sums> Term<'a, S> {
         };
         let now = clock::now_millis();
         let since = self.asked_at.min(now) - overlap.max(CLOCKS_DIFFER);
-        let rows = self.desk.wait(self.desk.store.recorded_since(since))?;
+        let store = self.desk.store;
+        let rows = self.meanwhile(store.recorded_since(since))?;
         self.ledger.note(rows, now);
         self.asked_at = now;
         self.asked = Stopwatch::start();
@@ -427,7 +451,8 @@ impl<'a, S: Sums> Term<'a, S> {
             Touched::Minutes(minutes) if minutes.is_empty() => {}
             Touched::Minutes(minutes) => {
                 let asked: Vec<i64> = minutes.iter().copied().collect();
-                let rows = self.desk.wait(self.desk.store.read_minutes(&asked))?;
+                let store = self.desk.store;
+                let rows = self.meanwhile(store.read_minutes(&asked))?;
                 self.desk.wait(self.evaluator.replace(&minutes, rows))?;
             }
         }
@@ -466,11 +491,8 @@ impl<'a, S: Sums> Term<'a, S> {
             )?,
             changes: unreadable(tick, detections::encode_events(events))?,
         };
-        let written = self
-            .desk
-            .store
-            .write_detections(tick, term, &row.state, &row.changes);
-        self.desk.wait(written)?;
+        let store = self.desk.store;
+        self.meanwhile(store.write_detections(tick, term, &row.state, &row.changes))?;
         self.stored = Some(tick);
         self.publish(&row, term)
     }
@@ -506,54 +528,14 @@ impl<'a, S: Sums> Term<'a, S> {
     /// Reads the whole window again, and defines the first tick when there was none.
     fn rebuild(&mut self) -> Result<(), Ended> {
         let from = self.evaluator.needs_from();
-        let rows = self.desk.wait(self.desk.store.read_from(from))?;
+        let store = self.desk.store;
+        let rows = self.meanwhile(store.read_from(from))?;
         let first = first_minute(&rows);
         self.desk.wait(self.evaluator.rebuild(rows))?;
         if let Some(first) = first {
             self.evaluator.start_at(first);
         }
         Ok(())
-    }
-}
-
-/// The block list of this pipeline as it was published; entries of other pipelines and entries that cannot be read are left
-/// to whoever wrote them.
-fn entries(plan: &Plan) -> Result<Vec<crate::model::BlockEntry>, Ended> {
-    let held = read_compacted(&plan.cluster, publish::BLOCK_LIST)?;
-    let entries = held.iter().filter_map(|(key, record)| {
-        let entry = wire::read_entry(&plan.pipeline, key, record);
-        if let Err(problem) = &entry {
-            tracing::warn!("the block-list entry {key} is not readable: {problem}");
-        }
-        entry.ok().flatten()
-    });
-    Ok(entries.collect())
-}
-
-/// The proposals just before the position.
-fn recent(plan: &Plan, first_kept: u64, position: u64) -> Result<Recent, Ended> {
-    let mut recent = Recent::default();
-    let from = position.saturating_sub(REMEMBERED).max(first_kept);
-    if from >= position {
-        return Ok(recent);
-    }
-    let mut log = Log::since(&plan.cluster, publish::PROPOSALS, from)?;
-    loop {
-        match log.next(REPLICA_LAG)? {
-            Read::Record(record) if record.offset >= position => return Ok(recent),
-            Read::Record(record) => {
-                let value = record.value.unwrap_or_default();
-                if let Ok(Entry::Proposal(proposal)) = wire::parse(&plan.pipeline, &value) {
-                    recent.insert(&proposal.id);
-                }
-            }
-            Read::End => return Ok(recent),
-            Read::Silence => {
-                return Err(Ended::Interrupted(
-                    "the proposals are not readable".to_owned(),
-                ));
-            }
-        }
     }
 }
 

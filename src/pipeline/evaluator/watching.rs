@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+
+use super::Plan;
 use super::ledger::Touched;
-use super::term::{Desk, Ended};
-use super::{Plan, Sums};
 use crate::clock::{self, Stopwatch};
 use crate::detect::thresholds::Watch;
 use crate::pipeline::proposing;
@@ -82,44 +83,41 @@ impl Watching {
         }
     }
 
-    /// Reads what changed, when its time has come; gives the records that follow. `newest` is the newest minute that
-    /// matters, epoch milliseconds.
-    pub(super) fn look<S: Sums>(
-        &mut self,
-        desk: &Desk<'_, S>,
-        newest: i64,
-    ) -> Result<Vec<Message>, Ended> {
-        let plan = desk.plan;
-        if plan.thresholds.is_empty() {
-            return Ok(Vec::new());
+    /// What is to be read now, because its time has come. `newest` is the newest minute that matters, epoch milliseconds.
+    pub(super) fn wanted(&mut self, newest: i64) -> Vec<Wanted> {
+        if self.watch.thresholds().is_empty() {
+            return Vec::new();
         }
-        let mut read = false;
         let from = newest.saturating_sub(self.watch.reach());
         let sessions = self.watch.watches_sessions().then_some(&mut self.sessions);
+        let mut wanted = Vec::new();
         for changed in std::iter::once(&mut self.entities).chain(sessions) {
             if changed.looked.elapsed() < changed.every
                 || (!changed.all && changed.minutes.is_empty())
             {
                 continue;
             }
-            let rows = if changed.all {
-                desk.wait(desk.store.entities_from(changed.table, from))?
+            let minutes = std::mem::take(&mut changed.minutes);
+            wanted.push(if std::mem::take(&mut changed.all) {
+                Wanted::From(changed.table, from)
             } else {
-                let minutes: Vec<i64> = changed.minutes.iter().copied().collect();
-                desk.wait(desk.store.entity_minutes(changed.table, &minutes))?
-            };
-            changed.all = false;
-            changed.minutes.clear();
+                Wanted::Minutes(changed.table, minutes.into_iter().collect())
+            });
             changed.looked = Stopwatch::start();
-            read |= !rows.is_empty();
-            self.watch.add_merged(&rows);
         }
-        if !read {
-            return Ok(Vec::new());
-        }
+        wanted
+    }
+
+    /// Takes over what was read of one table; gives whether there was anything.
+    pub(super) fn add(&mut self, rows: &[RecordBatch]) -> bool {
+        self.watch.add_merged(rows);
+        !rows.is_empty()
+    }
+
+    /// The records that follow from what was added.
+    pub(super) fn look(&mut self, pipeline: &str) -> Vec<Message> {
         let (crossings, changed) = self.watch.look();
         let found = (self.watch.thresholds(), crossings.as_slice());
-        let pipeline = &plan.pipeline;
         let proposals = proposing::by_thresholds(pipeline, found, clock::now_millis());
         let proposals = proposals
             .iter()
@@ -127,6 +125,12 @@ impl Watching {
         let said = changed
             .iter()
             .map(|key| said::record(pipeline, key, self.watch.said(key)));
-        Ok(proposals.chain(said).collect())
+        proposals.chain(said).collect()
     }
+}
+
+/// Rows to read: of a table from a minute on, or of these minutes.
+pub(super) enum Wanted {
+    From(&'static str, i64),
+    Minutes(&'static str, Vec<i64>),
 }

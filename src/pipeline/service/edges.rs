@@ -11,6 +11,7 @@ use super::ServiceFault;
 use crate::clock::{self, Stopwatch};
 use crate::config::{KafkaPublish, Settings};
 use crate::correlate::JoinState;
+use crate::enrich::batch::hits::Hit;
 use crate::model::EventTime;
 use crate::pipeline::partition::Flush;
 use crate::pipeline::proposing::by_rules;
@@ -98,7 +99,7 @@ impl Edges {
             .store_retried(retries.saturating_sub(told));
     }
 
-    /// Steps 2 to 4 of a flush (design section 6): rows, publications, ledger. When this returns, the flush counts, and
+    /// Steps 2 to 4 of a flush (design section 6): proposals, rows, dead letters, ledger. When this returns, the flush counts, and
     /// repeating it changes nothing. `begun_at` is when the range was frozen first, epoch milliseconds. Gives the state of the
     /// join after it.
     pub(super) async fn keep(
@@ -116,6 +117,11 @@ impl Edges {
             .await
             .map_err(ServiceFault::Sum)?;
         metrics.took(Stage::Sum, watch.elapsed());
+
+        // Whoever is blocked at once does not wait for the store. The range is frozen, so a repetition proposes the same.
+        let watch = Stopwatch::start();
+        self.propose(&range, &hits).await?;
+        let proposing = watch.elapsed();
 
         let watch = Stopwatch::start();
         let stored_at = clock::now_millis();
@@ -141,23 +147,7 @@ impl Edges {
         self.told(Part::Publisher, self.outbox.write(&letters))
             .await?;
         metrics.published(publish::DEAD_LETTER, letters.len() as u64);
-        let FlushRange {
-            topic,
-            partition,
-            first,
-            last,
-            drain,
-        } = &range;
-        let name = format!("{topic}/{partition}/{first}-{last}/{drain}");
-        let name = (self.settings.name.as_str(), name.as_str());
-        let proposals = by_rules(name, &hits, &self.settings.policy, clock::now_millis());
-        let proposals = proposals.iter();
-        let proposals: Vec<Message> = proposals
-            .map(|proposal| publish::blocklist::proposal(&self.settings.name, proposal))
-            .collect();
-        self.outbox.write(&proposals).await?;
-        metrics.published(publish::PROPOSALS, proposals.len() as u64);
-        metrics.took(Stage::Publish, watch.elapsed());
+        metrics.took(Stage::Publish, proposing + watch.elapsed());
 
         let (minutes, all_minutes) = minutes(sums.first());
         let row = LedgerRow {
@@ -195,6 +185,30 @@ impl Edges {
 }
 
 impl Edges {
+    /// Writes what the rules of a flush propose; the ids are the same however often it is written.
+    async fn propose(&self, range: &FlushRange, hits: &[Hit]) -> Result<(), ServiceFault> {
+        let FlushRange {
+            topic,
+            partition,
+            first,
+            last,
+            drain,
+        } = range;
+        let pipeline = self.settings.name.as_str();
+        let flush = format!("{topic}/{partition}/{first}-{last}/{drain}");
+        let now = clock::now_millis();
+        let proposals = by_rules((pipeline, &flush), hits, &self.settings.policy, now);
+        let proposals: Vec<Message> = proposals
+            .iter()
+            .map(|proposal| publish::blocklist::proposal(pipeline, proposal))
+            .collect();
+        self.told(Part::Publisher, self.outbox.write(&proposals))
+            .await?;
+        let metrics = &self.telemetry.metrics;
+        metrics.published(publish::PROPOSALS, proposals.len() as u64);
+        Ok(())
+    }
+
     /// Waits for a server, and tells probes while it keeps us waiting.
     pub(super) async fn told<T>(&self, part: Part, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);

@@ -100,7 +100,8 @@ fn open(service: &Arc<Service>, lease: &Lease, found: Resume) -> UnboundedReceiv
         found.first,
         settings.dead_letter_bytes,
     )
-    .keeping(keeping(&settings.evidence), &service.judge);
+    .keeping(keeping(&settings.evidence), &service.judge)
+    .sparing(&settings.block_list.allow);
     let (flushes, cuts) = unbounded_channel();
     let end = found.repeat.map_or(found.first, |intent| intent.end);
     let request = Request::Start {

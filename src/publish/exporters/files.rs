@@ -12,14 +12,46 @@ use crate::enforce::render::File;
 
 /// Gateways run as users of their own, and the files hold no secrets.
 const MODE: u32 = 0o644;
+/// The same of folders that are made for them.
+const FOLDER_MODE: u32 = 0o755;
+
+/// Writes files into a folder, each replaced as a whole, and makes the folder where there is none. Blocks.
+///
+/// # Errors
+/// What the system refuses. Files before that one are written.
+pub fn put(folder: &Path, files: &[File]) -> Result<(), ExportError> {
+    make(folder)?;
+    for file in files {
+        let path = folder.join(file.name);
+        write(&path, file.text.as_bytes()).map_err(|error| failed(&path, error))?;
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, source: io::Error) -> ExportError {
+    ExportError::File {
+        path: path.display().to_string(),
+        source,
+    }
+}
+
+/// Makes a folder that everybody may look into, whatever the umask; one that is there stays as it is.
+fn make(folder: &Path) -> Result<(), ExportError> {
+    let made: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|above| !above.as_os_str().is_empty() && !above.exists())
+        .collect();
+    let open = || {
+        fs::create_dir_all(folder)?;
+        let mut made = made.iter();
+        made.try_for_each(|above| fs::set_permissions(above, Permissions::from_mode(FOLDER_MODE)))
+    };
+    open().map_err(|error| failed(folder, error))
+}
 
 /// Writes the files, has them checked, and has them read. Blocks.
 pub(super) fn replace(settings: &ExporterSettings, files: &[File]) -> Result<(), ExportError> {
-    let failed = |path: &Path, source| ExportError::File {
-        path: path.display().to_string(),
-        source,
-    };
-    fs::create_dir_all(&settings.folder).map_err(|error| failed(&settings.folder, error))?;
+    make(&settings.folder)?;
     let mut before = Vec::new();
     for file in files {
         let path = settings.folder.join(file.name);

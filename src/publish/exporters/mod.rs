@@ -15,6 +15,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use thiserror::Error;
 
+pub use files::put;
 pub use haproxy::Socket;
 
 use super::blocklist;
@@ -84,7 +85,7 @@ impl Kind {
         let written = entries.len();
         let text = format!("{:#}\n", serde_json::Value::Array(entries));
         Rendering {
-            files: vec![File { name: format, text }],
+            files: vec![File::steady(format, text)],
             written,
             omitted: Vec::new(),
         }
@@ -229,7 +230,8 @@ impl Target {
 
     /// Whether anything had to be done.
     async fn deliver(&mut self, rendering: &Rendering) -> Result<bool, ExportError> {
-        let changed = self.delivered.as_ref().map(|last| &last.files) != Some(&rendering.files);
+        let last = self.delivered.as_ref();
+        let changed = !last.is_some_and(|last| last.says_as(rendering));
         if changed {
             // A delivery that fails half-way is done whole the next time.
             self.delivered = None;

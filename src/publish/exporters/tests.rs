@@ -108,6 +108,34 @@ fn refused_files_are_put_back_and_nothing_is_reloaded() {
     assert_eq!(names, nginx_files(), "nothing is left aside");
 }
 
+#[tokio::test]
+async fn time_that_passes_is_no_change_of_the_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let feed = Feed::starting_at(0);
+    feed.replace(vec![ip("192.0.2.1")]);
+    let kind = Kind::parse("crowdsec").unwrap();
+    let mut target = Target::new(settings("crowdsec", folder.path()));
+    let file = folder.path().join("decisions.json");
+    let mut deliver = async |now| {
+        let rendering = kind.render(&feed.view(), &Selection::default(), now);
+        let changed = target.deliver(&rendering).await.unwrap();
+        (changed, fs::read_to_string(&file).unwrap())
+    };
+    let (changed, first) = deliver(1_000).await;
+    assert!(
+        changed && first.contains("\"until\": \"2096-10-02T07:06:40Z\""),
+        "{first}"
+    );
+    // Another zone's entry of the same value, which ends earlier, changes nothing either.
+    assert_eq!(deliver(3_600_000).await, (false, first.clone()));
+    let elsewhere = crate::enforce::fixtures::in_zone("b", BlockKind::Ip, "192.0.2.1", LATER - 1);
+    feed.apply(&[Edit::Listed(elsewhere)]);
+    assert_eq!(deliver(3_600_000).await, (false, first.clone()));
+    feed.apply(&[Edit::Listed(ip("192.0.2.2"))]);
+    let (changed, second) = deliver(3_600_000).await;
+    assert!(changed && second != first);
+}
+
 fn nginx_files() -> usize {
     rendering("nginx", Vec::new()).files.len()
 }

@@ -167,6 +167,10 @@ mod tests {
             );
         }
         assert_eq!(coding(&HeaderMap::new()), Ok(Coding::Plain));
+        let mut odd = HeaderMap::new();
+        let value = HeaderValue::from_bytes(b"gzip\xe9").unwrap();
+        odd.insert("content-encoding", value);
+        assert_eq!(coding(&odd), Err(Problem::Coding));
         assert_eq!(
             length(&headers(&[("content-length", "16777216")])),
             Ok(Some(MAX_BATCH))

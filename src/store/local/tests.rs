@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt16Array,
-    UInt64Array,
+    ArrayRef, AsArray, RecordBatch, StringArray, StringViewArray, TimestampMillisecondArray,
+    UInt16Array, UInt64Array,
 };
 use arrow::compute::sum;
 use arrow::datatypes::UInt64Type;
@@ -259,4 +259,55 @@ fn a_store_belongs_to_one_pipeline_and_one_version() {
         error.contains("version 2") && error.contains("hint:"),
         "{error}"
     );
+}
+
+/// Files of a version that kept no samples are read, merged and compacted with those that have them.
+#[tokio::test]
+async fn a_measure_that_older_files_do_not_have_is_empty_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = LocalStore::open(folder.path(), "p").unwrap();
+    let sessions = table("session_windows").unwrap();
+    let at = crate::window::TABLES
+        .iter()
+        .position(|table| table.name == sessions.name)
+        .unwrap();
+    for (number, sample) in [None, Some("b"), None, Some("a")].into_iter().enumerate() {
+        let times = TimestampMillisecondArray::from_iter_values([MINUTE]);
+        let mut columns: Vec<(&str, ArrayRef)> =
+            vec![("window_start", Arc::new(times.with_timezone("UTC")))];
+        for key in sessions.keys {
+            columns.push((key, Arc::new(StringArray::from(vec!["x"]))));
+        }
+        columns.push(("requests", Arc::new(UInt64Array::from(vec![1]))));
+        for name in ["addresses", "paths"] {
+            let nothing = arrow::array::new_null_array(&crate::window::sketch_type(), 1);
+            columns.push((name, nothing));
+        }
+        if let Some(sample) = sample {
+            columns.push(("sample", Arc::new(StringViewArray::from(vec![sample]))));
+        }
+        let mut sums =
+            vec![RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())); at];
+        sums.push(RecordBatch::try_from_iter(columns).unwrap());
+        let commit = Commit {
+            sums: &sums,
+            events: None,
+            checkpoint: None,
+            outgrown: None,
+            topics: BTreeMap::new(),
+            detections: None,
+            journal: None,
+            stored_at: i64::try_from(number).unwrap(),
+        };
+        store.commit(commit).unwrap();
+    }
+    for _ in 0..2 {
+        let read = store.reader().read(sessions, Range::ALL, None).await;
+        let rows = read.unwrap().remove(0);
+        let column = |name: &str| rows.column_by_name(name).unwrap();
+        assert_eq!(column("requests").as_primitive::<UInt64Type>().value(0), 4);
+        assert_eq!(column("sample").as_string_view().value(0), "b");
+        // On a later day everything is rolled up.
+        store.compact(3 * 86_400_000).await.unwrap();
+    }
 }

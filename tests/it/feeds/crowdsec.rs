@@ -138,6 +138,19 @@ async fn bouncers_are_told_as_crowdsec_tells_them() {
     );
     assert_eq!(report("{").await.unwrap().status(), StatusCode::BAD_REQUEST);
     assert_eq!(served.get("/v1/heartbeat").await.status(), StatusCode::OK);
+    for (method, path, body, expected) in [
+        (Method::GET, "/v1/alerts", 0, 404),
+        (Method::POST, "/v1", 0, 404),
+        (Method::DELETE, "/v1/decisions", 0, 405),
+        (Method::GET, "/v1/usage-metrics", 0, 405),
+        (Method::POST, "/v1/usage-metrics", 2 << 20, 413),
+    ] {
+        let request = served.asked(method, path).header("x-api-key", "key of one");
+        let answer = request.body(vec![b' '; body]).send().await.unwrap();
+        assert_eq!(answer.status(), expected, "{path}");
+        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        assert!(body["message"].is_string(), "{path} {body}");
+    }
     served.servers.stop().await;
 }
 

@@ -1,11 +1,13 @@
 //! `gatewatch blocklist … export`: whole files, and a word on what is left out.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::block_list::pipeline;
-use crate::command::{output, succeeds};
+use crate::command::{command, output, succeeds};
 
 const HASH: &str = "00112233445566778899aabbccddeeff";
 
@@ -56,7 +58,24 @@ fn a_list_is_exported_whole_and_what_is_left_out_is_said() {
         let array: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(array.as_array().unwrap().len(), entries, "{format}");
     }
-    let (text, _) = exported(&enforced, &["--format", "envoy", "--zone", "other"]);
+    let (text, _) = exported(&enforced, &["--format", "json", "--zone", "z"]);
+    let array: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(array.as_array().unwrap().len(), 3);
+    let envoy = ["--format", "envoy", "--zone"];
+    let typo = output(&[&["blocklist", &enforced, "export"], &envoy[..], &["Z"]].concat());
+    let said = String::from_utf8(typo.stderr).unwrap();
+    assert_eq!((typo.status.code(), typo.stdout), (Some(64), Vec::new()));
+    assert!(
+        said.contains("\"Z\" is no zone of this pipeline") && said.contains("known here: z"),
+        "{said}"
+    );
+    let withdraw = |kind: &str, entity: &str| {
+        let what = ["--kind", kind, "--entity", entity, "--reason", "over"];
+        succeeds(&[&["blocklist", &enforced, "withdraw"], &what[..]].concat());
+    };
+    withdraw("ip", "203.0.113.7");
+    withdraw("user_agent", "a\" 1; default 1; \"b");
+    let (text, _) = exported(&enforced, &[&envoy[..], &["z"]].concat());
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         document["resources"][0]["typed_config"]["rules"]["policies"],
@@ -68,6 +87,51 @@ fn a_list_is_exported_whole_and_what_is_left_out_is_said() {
     assert!(
         said.contains("one of nginx, haproxy, envoy, crowdsec, json is expected"),
         "{said}"
+    );
+}
+
+#[test]
+fn exported_files_are_whole_and_everybody_may_read_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let enforced = pipeline(folder.path(), "[blocklist]\nenforce = true");
+    add(&enforced, "ip", "203.0.113.7");
+    let out = folder.path().join("a/b");
+    let export = || {
+        let gatewatch = command(&["blocklist"]);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "umask 077; exec \"$0\" \"$@\""]);
+        shell.arg(gatewatch.get_program());
+        shell.args([
+            "blocklist",
+            &enforced,
+            "export",
+            "--format",
+            "json",
+            "--out",
+        ]);
+        let output = shell.arg(&out).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+    };
+    export();
+    let file = out.join("blocklist.json");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&file), 0o644);
+    assert_eq!((mode(&out), mode(out.parent().unwrap())), (0o755, 0o755));
+    // Whoever reads the old file while it is replaced reads all of it.
+    let reading = folder.path().join("reading");
+    fs::hard_link(&file, &reading).unwrap();
+    let before = fs::read_to_string(&reading).unwrap();
+    add(&enforced, "ip", "203.0.113.8");
+    fs::set_permissions(&out, fs::Permissions::from_mode(0o750)).unwrap();
+    export();
+    assert_eq!(fs::read_to_string(&reading).unwrap(), before);
+    assert!(fs::read_to_string(&file).unwrap().contains("203.0.113.8"));
+    assert_eq!(mode(&out), 0o750, "a folder that is there is somebody's");
+    assert_eq!(
+        fs::read_dir(&out).unwrap().count(),
+        1,
+        "nothing is left aside"
     );
 }
 

@@ -185,3 +185,67 @@ async fn events_are_sent_as_they_happen_and_go_on_after_a_reconnect() {
     }
     served.servers.stop().await;
 }
+
+#[tokio::test]
+async fn a_zone_that_nobody_knows_is_not_one_in_which_nobody_is_refused() {
+    let served = Served::start(plain_check()).await;
+    served
+        .feed
+        .replace(vec![ip("192.0.2.1"), listed("third", BlockKind::Asn, "1")]);
+    let feeds = [
+        "/feeds/blocklist",
+        "/feeds/blocklist/events",
+        "/feeds/blocklist.nginx",
+        "/feeds/blocklist/nginx/blocked_ips.geo.conf",
+    ];
+    for path in feeds {
+        let status = async |zone: &str| served.get(&format!("{path}?zone={zone}")).await.status();
+        assert_eq!(status(ZONE).await, StatusCode::OK, "{path}");
+        // Configured and empty; listed and not configured.
+        assert_eq!(status("other").await, StatusCode::OK, "{path}");
+        assert_eq!(status("third").await, StatusCode::OK, "{path}");
+        let refused = served.get(&format!("{path}?zone=typo")).await;
+        assert_eq!(refused.status(), StatusCode::NOT_FOUND, "{path}");
+        let body: Value = serde_json::from_str(&refused.text().await.unwrap()).unwrap();
+        let expected = format!("no zone \"typo\"; known here: {ZONE}, other, third");
+        assert_eq!(body["message"], expected);
+        let narrow = served.asked(Method::GET, &format!("{path}?zone=typo"));
+        let narrow = narrow.header("x-api-key", "key of narrow").send().await;
+        assert_eq!(narrow.unwrap().status(), StatusCode::FORBIDDEN, "{path}");
+    }
+    let bad = served.get("/feeds/blocklist?wait=bad").await;
+    assert_eq!(bad.status(), StatusCode::BAD_REQUEST);
+    served.servers.stop().await;
+}
+
+#[tokio::test]
+async fn a_reader_for_whom_there_is_no_room_is_told_to_come_again() {
+    let served = Served::start(plain_check()).await;
+    served.feed.replace(vec![ip("192.0.2.1")]);
+    let mut streams = Vec::new();
+    let refused = loop {
+        let stream = served.get("/feeds/blocklist/events").await;
+        if stream.status() != StatusCode::OK {
+            break stream;
+        }
+        streams.push(stream);
+        assert!(streams.len() <= 1_000, "there is no bound");
+    };
+    let sequence = served.feed.view().sequence();
+    let polled = served
+        .get(&format!("/feeds/blocklist?since={sequence}&wait=1s"))
+        .await;
+    for refused in [refused, polled] {
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.headers()["retry-after"], "1");
+    }
+    drop(streams);
+    let room = async {
+        while served.get("/feeds/blocklist/events").await.status() != StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+    };
+    let room = tokio::time::timeout(Duration::from_mins(1), room).await;
+    room.expect("those who left have given their places back");
+    served.servers.stop().await;
+}

@@ -83,7 +83,13 @@ impl Served {
             ext_authz: Some(anywhere),
         };
         let offers = Offers {
-            feeds: Some((feed.clone(), FeedSettings { keys })),
+            feeds: Some((
+                feed.clone(),
+                FeedSettings {
+                    keys,
+                    zones: strings(&[ZONE, "other"]),
+                },
+            )),
             gate: Some(gate),
         };
         let servers = serve(&api, &telemetry, offers).await.unwrap();
@@ -222,6 +228,10 @@ async fn files_of_gateways_have_a_validator_and_say_what_is_left_out() {
         known(tag.to_str().unwrap()).await.unwrap().status(),
         StatusCode::OK
     );
+    // Decisions say how long they last, and the same list stays the same list.
+    let relative = served.get("/feeds/blocklist.crowdsec").await;
+    let weak = relative.headers()["etag"].to_str().unwrap();
+    assert!(weak.starts_with("W/\""), "{weak}");
     for name in ["nginx", "haproxy", "envoy", "crowdsec", "json"] {
         assert_eq!(
             served

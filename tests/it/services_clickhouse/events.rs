@@ -224,7 +224,7 @@ async fn the_same_questions_have_the_same_answers_in_both_stores() {
     // The questions are different ones.
     assert!(answers.len() > 7, "{answers:?}");
     // A page that is full is followed by another one.
-    let many = "INSERT INTO {db}.events SELECT * REPLACE (offset + 1000000 * (arrayJoin(range(12)) + 1) AS offset) \
+    let many = "INSERT INTO {db}.events SELECT * REPLACE (offset + 1000000 * (arrayJoin(range(25)) + 1) AS offset) \
                 FROM {db}.events";
     sql(&settings, &many.replace("{db}", &settings.database))
         .await

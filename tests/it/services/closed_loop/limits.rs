@@ -119,14 +119,16 @@ async fn thresholds_list_at_their_limits_over_what_is_stored() {
     listed_before.retain(|key, _| oracle.contains_key(key));
     holds(&listed_before);
 
-    // More of the same lasts longer, and is the same entry.
-    let mut more = Events::from(299);
-    more.add("stuffing", 0, "203.0.113.1", &json!({"status": 403}));
+    // More of the same lasts longer, and is the same entry: with the minute after its last one the window fires again.
+    let mut more = Events::from(300);
+    for _ in 0..11 {
+        more.add("stuffing", 0, "203.0.113.1", &json!({"status": 403}));
+    }
     service.send(&services, PARTITIONS, &more.lines);
     let key = "ip/203.0.113.1";
     let extended = service
         .until("extended", |listed| {
-            listed[key]["evidence"]["refused"] == 51
+            listed[key]["evidence"]["refused"] == 61
         })
         .await;
     let (before, after) = (&listed[key], &extended[key]);
@@ -144,8 +146,7 @@ async fn thresholds_list_at_their_limits_over_what_is_stored() {
     // The operator means one of them, and the list is full.
     let [port] = free_ports();
     let full = format!(
-        "enforce = true\nmax = {}\n[[blocklist.thresholds]]\nname = \"token forging\"\naction = \"block\"\n\
-         [check]\n[api]\nlisten = \"127.0.0.1:{port}\"\nstate = \"{}\"",
+        "enforce = true\nmax = {}\n[check]\n[api]\nlisten = \"127.0.0.1:{port}\"\nstate = \"{}\"",
         whole.len(),
         service.path("control.db").display()
     );
@@ -153,6 +154,8 @@ async fn thresholds_list_at_their_limits_over_what_is_stored() {
         "allow = [\"192.0.2.0/24\"]",
         &format!("allow = [\"192.0.2.0/24\"]\n{full}"),
     );
+    let name = "name = \"token forging\"\n";
+    service.edit(name, &format!("{name}action = \"block\"\n"));
     let running = service.start();
     let enforced = |listed: &BTreeMap<String, Value>| -> Vec<String> {
         let meant = listed

@@ -8,7 +8,9 @@ use gatewatch::clock::Stopwatch;
 
 use super::events::{Events, zone};
 use super::{PATIENCE, Service};
+use crate::command::succeeds;
 use crate::services::{free_ports, services};
+use crate::services_clickhouse::{fault, mend};
 
 const RULE: &str = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\nblock = [\"ip\"]\nduration = \"10000d\"\n\
                     expression = 'is_jwt_valid(\"shop\") or not is_jwt_present(\"shop\")'\n";
@@ -77,6 +79,67 @@ async fn gateways_that_are_down_stall_no_service() {
     .await;
     running.stop();
     drop(silent);
+}
+
+/// Who is blocked at once is blocked while the store takes nothing and gives nothing, and is pardoned as well; what the store
+/// missed is counted later, and proposed by nobody again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_does_not_wait_for_the_store() {
+    let Some(services) = services("the_list_does_not_wait_for_the_store") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let body = format!("[blocklist]\nenforce = true\n{}", zone(folder.path(), RULE));
+    let service = Service::new(&services, 1, "gatewatch", &body).await;
+    let running = service.start();
+    let forged = |round: i64| {
+        let mut events = Events::from(round * 60);
+        events.forging("forger", &format!("203.0.113.{round}"), 2);
+        events.lines
+    };
+    service.send(&services, 1, &forged(1));
+    service.until_counted(2).await;
+    service
+        .until("listed", |listed| listed.contains_key("ip/203.0.113.1"))
+        .await;
+    let database = service.store.database.clone();
+    let wish = format!("{{\"kind\": \"before\", \"match\": \"{database}\", \"times\": 1000000}}");
+    fault(&service.store, &wish).await;
+    let began = Stopwatch::start();
+    service.send(&services, 1, &forged(2));
+    service
+        .until("listed without the store", |listed| {
+            listed.contains_key("ip/203.0.113.2")
+        })
+        .await;
+    println!("listed while the store is away: {:.2?}", began.elapsed());
+    for entity in ["203.0.113.1", "203.0.113.2"] {
+        succeeds(&[
+            "blocklist",
+            &service.file(),
+            "withdraw",
+            "--kind",
+            "ip",
+            "--entity",
+            entity,
+            "--reason",
+            "a test",
+        ]);
+    }
+    mend(&service.store, &database).await;
+    service.until_counted(4).await;
+    service.send(&services, 1, &forged(3));
+    let listed = service
+        .until("and goes on", |listed| {
+            listed.contains_key("ip/203.0.113.3")
+        })
+        .await;
+    assert_eq!(listed.len(), 1, "{listed:#?}");
+    assert_eq!(
+        listed["ip/203.0.113.3"]["evidence"],
+        serde_json::json!({"valid token": 2})
+    );
+    running.stop();
 }
 
 /// A process whose cluster is not there answers as it was told to, and says that it does not know the list.
