@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::range::Range;
-use super::simulation::{Simulated, Simulation};
+use super::simulation::{Simulated, Simulation, spared};
 use crate::config::{Candidate, Subject, Trial};
 use crate::enrich::{Judge, Judged, entity, rulebook};
 use crate::model::{
-    BlockKey, BlockKind, Direction, EventTime, Exchange, MtlsOutcome, Reject, RuleKind,
+    BlockKey, BlockKind, Direction, EventTime, Exchange, MtlsOutcome, Network, Reject, RuleKind,
     RuleVerdict, SchemaOutcome, SessionOutcome, TokenOutcome,
 };
 use crate::pipeline::{Emitted, Sink};
@@ -141,6 +141,7 @@ impl Sink for Trying<'_> {
             exchange,
             now: (zone_now, &self.now),
             then: (zone, judged),
+            allow: &self.trial.settings.block_list.allow,
         };
         let entry = judged.matched.operation;
         let entry = entry.and_then(|at| zone.operations.entries.get(at as usize));
@@ -188,6 +189,7 @@ struct Sides<'s> {
     exchange: &'s Exchange<'s>,
     now: (&'s Zone, &'s Judged),
     then: (&'s Zone, &'s Judged),
+    allow: &'s [Network],
 }
 
 /// What a candidate says, before it is known who is meant.
@@ -326,6 +328,7 @@ impl Sides<'_> {
     /// configuration, what rules and schema validation list because of it and did not list without.
     fn listed(&self, subject: Subject) -> Vec<BlockKey> {
         let (zone, judged) = self.then;
+        let spared = spared(zone, self.exchange, judged, self.allow);
         let mut keys = Vec::new();
         for verdict in &judged.rules {
             let meant = match subject {
@@ -339,6 +342,9 @@ impl Sides<'_> {
             };
             if !meant {
                 continue;
+            }
+            if let Some(client) = &spared {
+                return vec![client.clone()];
             }
             for kind in &zone.rules.lists(*verdict).kinds {
                 let entity = entity::of(*kind, self.exchange, judged);

@@ -11,13 +11,13 @@ use arrow::error::ArrowError;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::BlockListSettings;
-use crate::detect::blocklist::Rules;
+use crate::detect::blocklist::{Rules, allowed};
 use crate::detect::thresholds::history::History;
 use crate::detect::thresholds::{REQUEST, Threshold};
 use crate::enrich::batch::FlushBuilder;
 use crate::enrich::batch::hits::Hit;
 use crate::enrich::{Judge, Judged, entity};
-use crate::model::{BlockKey, BlockKind, Exchange, MINUTE_MILLIS, RuleAction};
+use crate::model::{BlockKey, BlockKind, Exchange, MINUTE_MILLIS, Network, RuleAction};
 use crate::pipeline::partition::{FLUSH_EXCHANGES, FLUSH_ROWS};
 use crate::pipeline::proposing;
 use crate::policy::{Policy, Zone};
@@ -42,6 +42,8 @@ pub(super) struct Simulation {
     builder: FlushBuilder,
     history: History,
     firings: Firings,
+    /// Allowed clients for whom a rule that blocks fired.
+    spared: BTreeSet<BlockKey>,
     /// What entities did, where that is asked for, and the kinds of those that can be listed.
     followed: Option<Followed>,
     kinds: BTreeSet<BlockKind>,
@@ -65,6 +67,7 @@ impl Simulation {
             builder: FlushBuilder::new(judge.hasher()),
             history: History::new(settings.thresholds.clone()),
             firings: Firings::default(),
+            spared: BTreeSet::new(),
             followed: follow.then(Followed::default),
             settings: settings.clone(),
             judge,
@@ -86,7 +89,12 @@ impl Simulation {
             return;
         }
         self.follow(zone, exchange, judged, wanted);
+        let spared = spared(zone, exchange, judged, &self.settings.allow);
         for verdict in judged.blocking() {
+            if let Some(client) = &spared {
+                self.spared.insert(client.clone());
+                break;
+            }
             for kind in &zone.rules.lists(*verdict).kinds {
                 let entity = entity::of(*kind, exchange, judged);
                 let key = entity.and_then(|entity| BlockKey::new(&zone.id, *kind, &entity).ok());
@@ -163,6 +171,7 @@ impl Simulation {
             max: self.settings.max,
             log_only: self.settings.log_only(),
         });
+        ledger.exempt = self.spared;
         let mut proposals = Vec::new();
         for firing in self.firings.iter() {
             let hit = Hit {
@@ -202,6 +211,18 @@ impl Simulation {
             ledger,
         })
     }
+}
+
+/// The client, if the allow list names it: then the exchange lists nobody, not its session or user agent either.
+pub(super) fn spared(
+    zone: &Zone,
+    exchange: &Exchange<'_>,
+    judged: &Judged,
+    allow: &[Network],
+) -> Option<BlockKey> {
+    let client = entity::of(BlockKind::Ip, exchange, judged).filter(|_| !allow.is_empty())?;
+    let key = BlockKey::new(&zone.id, BlockKind::Ip, &client).ok()?;
+    allowed(allow, &key).then_some(key)
 }
 
 /// The kinds of entities that a rule or a threshold may list.

@@ -181,13 +181,25 @@ fn later_requests_are_counted_from_the_next_minute_to_the_end_of_the_entry() {
     let later = json!({"requests": seconds.len(), "likely_false_positives": wanted.count()});
     let expected = json!({
         "zone": "z", "kind": "ip", "entity": "203.0.113.7", "rules": ["refusals"], "action": "log", "new": true,
-        "entries": 1, "evidence": {"refused": 3}, "samples": ["r119", "r125", "r61"], "first_at": "2026-11-20T00:03:00Z", "until": "2026-11-20T00:23:00Z",
+        "entries": 1, "evidence": {"refused": 3}, "first_at": "2026-11-20T00:03:00Z", "until": "2026-11-20T00:23:00Z",
         "later": later
     });
     let list = &found["block_list"];
     let mut top = list["top"].clone();
-    let samples = top[0]["samples"].as_array_mut().unwrap();
-    samples.sort_by_key(ToString::to_string);
+    // Some of the refusals; two that meet in one place are one sample.
+    let samples = top[0].as_object_mut().unwrap().remove("samples").unwrap();
+    let samples: Vec<&str> = samples
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_str().unwrap())
+        .collect();
+    assert!(
+        !samples.is_empty()
+            && samples
+                .iter()
+                .all(|id| ["r61", "r119", "r125"].contains(id))
+    );
     assert_eq!(top, json!([expected]));
     assert_eq!((&list["distinct"], &list["later"]), (&json!(1), &later));
     let text = succeeds(&[&["backtest", pipeline.as_str()][..], &arguments].concat());
