@@ -207,6 +207,7 @@ fn store_flush(partition: &mut Partition, store: &mut LocalStore, runtime: &Runt
         .expect("the sums");
     let commit = Commit {
         sums: &sums,
+        events: None,
         checkpoint: None,
         outgrown: None,
         topics: BTreeMap::new(),

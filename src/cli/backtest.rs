@@ -1,4 +1,4 @@
-//! `gatewatch backtest`: what a rule, a schema or a token configuration would have done to recorded traffic.
+//! `gatewatch backtest`: what a rule, a schema, a token configuration or a block list would have done to recorded traffic.
 //!
 //! Enters: a pipeline file, candidate files, and the recorded traffic of the pipeline's source or of a file. Leaves: counts
 //! and samples, as a table or as JSON. Every exchange is judged twice, by the policy in force and by the one with the
@@ -7,6 +7,7 @@
 mod judging;
 mod range;
 mod recorded;
+mod simulation;
 mod table;
 mod wire;
 
@@ -26,19 +27,20 @@ use crate::enrich::{Judge, Shared};
 use crate::model::EventTime;
 use crate::store::StoreSettings;
 
-/// Try a rule, a schema or a token configuration on recorded traffic
+/// Try a rule, a schema, a token configuration or a block list on recorded traffic
 ///
 /// Reads the recorded traffic of the pipeline's source (or of EVENTS), judges it by the policy in force and by the policy with
 /// the candidates, each exchange at its own time, and says what would have been different: matches by endpoint and by
-/// client, how many of them were successful answers to valid sessions, whom the block list would have got. Nothing is
-/// stored, published or committed; the consumer group of the pipeline is left alone.
+/// client, how many of them were successful answers to valid sessions, whom the block list would have got by rules and by
+/// thresholds, and what those did later. Nothing is stored, published or committed; the consumer group of the pipeline is left alone.
 #[derive(Debug, ClapArgs)]
 #[command(
-    group = ArgGroup::new("candidate").required(true).multiple(true).args(["rule", "schema", "token_configuration"]),
+    group = ArgGroup::new("candidate").required(true).multiple(true).args(["rule", "schema", "token_configuration", "blocklist"]),
     after_help = "Examples:
   gatewatch backtest shop.toml --rule rule.toml --range 24h        the newest day of the pipeline's own source
   gatewatch backtest shop.toml old.ndjson.zst --rule rule.toml     a file; \"-\" is standard input
   gatewatch backtest shop.toml --schema v2.openapi.yaml --json     another schema in the place of the zone's
+  gatewatch backtest shop.toml --blocklist stricter.toml           other thresholds
   gatewatch backtest shop.toml --topic archive --token-configuration new-issuer.toml --from 2026-11-20T00:00:00Z"
 )]
 pub struct Args {
@@ -65,6 +67,9 @@ pub struct Args {
     /// TOML file with `[[token_configurations]]` to try; one of the title of a configuration in force takes its place
     #[arg(long, value_name = "FILE")]
     pub token_configuration: Vec<PathBuf>,
+    /// TOML file with a `[blocklist]` to try in the place of the pipeline's: thresholds, allow list
+    #[arg(long, value_name = "FILE")]
+    pub blocklist: Option<PathBuf>,
     /// Zone of the candidates that do not name one [default: the only zone]
     #[arg(long, value_name = "ID")]
     pub zone: Option<String>,
@@ -133,6 +138,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         rules: &args.rule,
         schemas: &args.schema,
         token_configurations: &args.token_configuration,
+        block_list: args.blocklist.as_deref(),
         zone: args.zone.as_deref(),
         keep_schemas: args.keep_schemas,
     };
@@ -157,14 +163,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         replay::key_sets(&settings.policy)?,
         replay::key_sets(&trial.policy)?,
     );
-    let mut trying = Trying::new(&trial, present, range, usize::from(args.samples));
+    let judges = (present, judge.clone());
+    let mut trying = Trying::new(&trial, judges, range, usize::from(args.samples))?;
     let read = recording.replay(args, settings, range, judge, &mut trying)?;
     let report = wire::Report {
         trial: &trial,
         source: recording.name(),
         range,
         read,
-        tried: trying.finish(),
+        tried: trying.finish()?,
         comparable,
         top: usize::from(args.top),
     };

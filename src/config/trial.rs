@@ -1,4 +1,4 @@
-//! Candidates: rules, schemas and token configurations in files of their own, tried beside a pipeline's policy.
+//! Candidates: rules, schemas, token configurations and a block list in files of their own, tried beside a pipeline's policy.
 //!
 //! Enters: a pipeline file and candidate files. Leaves: the pipeline's settings, and a second policy that has the candidates in
 //! it, compiled whole as if they stood in the pipeline file; or every problem of every file. Nothing is stored.
@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
+use super::blocklist::read_blocklist;
 use super::reader::{Section, Sheet};
 use super::rules::read_rule;
 use super::tokens::{TokenDefaults, read_tokens};
 use super::zones::read_document;
-use super::{Settings, Unusable, draft, folder_of, read, syntax};
+use super::{BlockListSettings, Settings, Unusable, draft, folder_of, read, syntax};
 use crate::model::{Problem, Problems};
 use crate::policy::objects::{RuleObject, SchemaObject, TokenConfigurationObject, ZoneObject};
 use crate::policy::{self, Policy};
@@ -29,6 +30,8 @@ pub struct Candidates<'f> {
     pub schemas: &'f [PathBuf],
     /// TOML with `[[token_configurations]]`.
     pub token_configurations: &'f [PathBuf],
+    /// TOML with `[blocklist]`.
+    pub block_list: Option<&'f Path>,
     /// Zone of the candidates that do not say; `None` = the only one.
     pub zone: Option<&'f str>,
     /// Whether schemas come beside the zone's schemas, instead of taking their place.
@@ -44,6 +47,8 @@ pub struct Trial {
     pub policy: Arc<Policy>,
     /// The candidates, in the order of the command line.
     pub candidates: Vec<Candidate>,
+    /// The block list on trial; that of the pipeline, where none is.
+    pub block_list: BlockListSettings,
     /// What is accepted and hardly means what it says.
     pub warnings: Vec<Problem>,
 }
@@ -126,14 +131,20 @@ pub fn load_trial(path: &Path, files: &Candidates<'_>) -> Result<Trial, Vec<Unus
             build.add_tokens(section, file, folder, defaults);
         });
     }
+    // Last, because its thresholds may name rules on trial.
+    let block_list = files
+        .block_list
+        .and_then(|path| build.read_block_list(path));
     let (policy, warnings, candidates) = build.compile()?;
     let settings = draft.into_settings(present);
     let known: Vec<String> = settings.warnings.iter().map(ToString::to_string).collect();
     let new = |problem: &Problem| !known.contains(&problem.to_string());
+    let block_list = block_list.unwrap_or_else(|| settings.block_list.clone());
     Ok(Trial {
         settings,
         policy: Arc::new(policy),
         candidates,
+        block_list,
         warnings: warnings.into_iter().filter(new).collect(),
     })
 }
@@ -169,6 +180,27 @@ impl Build<'_> {
         key: &'static str,
         mut add: impl FnMut(&mut Self, &Section<'_>, usize),
     ) {
+        self.read_file(path, |build, root, file| {
+            let sections = root.sections(key);
+            root.finish();
+            if sections.is_empty() {
+                let hint = format!("write [[{key}]] as below a zone of the pipeline file");
+                root.problem(key, "nothing is written to try", &hint);
+            }
+            for section in &sections {
+                if build.candidates.len() < MAX_CANDIDATES {
+                    add(build, section, file);
+                } else {
+                    let message = format!("more than {MAX_CANDIDATES} candidates");
+                    root.problem(key, message, "try them in several runs");
+                    break;
+                }
+            }
+        });
+    }
+
+    /// Reads a TOML file.
+    fn read_file(&mut self, path: &Path, take: impl FnOnce(&mut Self, &Section<'_>, usize)) {
         let (name, text) = match read(path, "give the path of a TOML file") {
             Ok(found) => found,
             Err(unusable) => return self.unusable.push(unusable),
@@ -180,24 +212,23 @@ impl Build<'_> {
         }
         let file = self.sheets.len();
         let root = Section::new(&sheet, String::new(), Some(document.get_ref()));
-        let sections = root.sections(key);
-        root.finish();
-        if sections.is_empty() {
-            let hint = format!("write [[{key}]] as below a zone of the pipeline file");
-            root.problem(key, "nothing is written to try", &hint);
-        }
-        for section in &sections {
-            if self.candidates.len() < MAX_CANDIDATES {
-                add(self, section, file);
-            } else {
-                let message = format!("more than {MAX_CANDIDATES} candidates");
-                root.problem(key, message, "try them in several runs");
-                break;
-            }
-        }
-        drop(sections);
+        take(self, &root, file);
         drop(root);
         self.sheets.push((name, sheet));
+    }
+
+    fn read_block_list(&mut self, path: &Path) -> Option<BlockListSettings> {
+        let mut found = None;
+        self.read_file(path, |build, root, _| {
+            let section = root.section("blocklist");
+            root.finish();
+            if !section.written() {
+                let hint = "write [blocklist] and [[blocklist.thresholds]] as in a pipeline file";
+                root.problem("blocklist", "nothing is written to try", hint);
+            }
+            found = Some(read_blocklist(&section, &build.zones));
+        });
+        found
     }
 
     fn add_rule(&mut self, section: &Section<'_>, file: usize) {

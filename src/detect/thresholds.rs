@@ -11,6 +11,7 @@
 
 mod columns;
 pub mod defaults;
+pub mod history;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -170,11 +171,13 @@ impl Watch {
         };
         for row in 0..rows.num_rows() {
             let row = columns.row(row);
-            let counts = |threshold: &Threshold| {
-                threshold.signal == row.signal && threshold.kind.as_str() == row.kind
-            };
             // What fell under a cap is nobody.
-            if row.entity == crate::model::OVERFLOW || !self.thresholds.iter().any(counts) {
+            if row.entity == crate::model::OVERFLOW
+                || !self
+                    .thresholds
+                    .iter()
+                    .any(|threshold| row.counts(threshold))
+            {
                 continue;
             }
             let entity = (row.zone.into(), row.kind.into(), row.entity.into());
@@ -203,7 +206,7 @@ impl Watch {
             let Ok(key) = BlockKey::new(&entity.0, kind, &entity.2) else {
                 continue;
             };
-            let Some(watched) = self.entities.get(&entity) else {
+            let Some(watched) = self.entities.get_mut(&entity) else {
                 continue;
             };
             let before = crossings.len();
@@ -220,8 +223,6 @@ impl Watch {
                 }
                 let said = self.said.entry(key.clone()).or_default();
                 let said = said.entry(threshold.name.clone()).or_default();
-                // What is too old to be counted again need not be remembered.
-                said.retain(|at, _| *at >= series.oldest());
                 let mut crossing = Crossing {
                     threshold: index,
                     key: key.clone(),
@@ -240,6 +241,19 @@ impl Watch {
                 }
                 if crossing.signals > 0 {
                     crossings.push(crossing);
+                }
+            }
+            // Not before: of a log that is read at once a flush holds many hours, and each of them counts.
+            for series in watched.signals.values_mut() {
+                series.forget(self.kept);
+            }
+            // What is too old to be counted again need not be remembered.
+            for threshold in &self.thresholds {
+                let said = self.said.get_mut(&key);
+                let said = said.and_then(|said| said.get_mut(&threshold.name));
+                let series = watched.signals.get(threshold.signal.as_str());
+                if let (Some(said), Some(series)) = (said, series) {
+                    said.retain(|at, _| *at >= series.oldest());
                 }
             }
             if crossings.len() > before {

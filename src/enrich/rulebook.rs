@@ -7,11 +7,16 @@
 //! What the log did not capture fires nothing: an answer that could be another one had the log shown everything is listed
 //! with its value and does not fire.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
 use super::Judged;
-use super::rules::{Facts, evaluate};
+use super::rules::{Fact, Facts, Source as _, evaluate};
 use crate::model::{Direction, Exchange, RuleAction, RuleKind, RuleVerdict, SchemaOutcome};
 use crate::policy::Zone;
-use crate::policy::rulebook::{Rule, Seen};
+use crate::policy::rulebook::{Rule, Shown};
+use crate::policy::rules::fields::Field;
+use crate::policy::rules::types::Value;
 
 /// Judges one exchange; everything else about it was judged before.
 ///
@@ -22,14 +27,8 @@ pub fn judge(zone: &Zone, exchange: &Exchange<'_>, judged: &mut Judged) {
     kept.clear();
     if !zone.rules.is_empty() {
         let facts = Facts::new(zone, exchange, judged);
-        let seen = Seen {
-            host: &judged.host,
-            method: &exchange.request.method,
-            path: &judged.path,
-            endpoint: &judged.endpoint,
-        };
         let mut token_rule_applied = false;
-        for (number, rule) in zone.rules.candidates(seen) {
+        for (number, rule) in zone.rules.candidates(&facts) {
             let is_token = rule.kind == RuleKind::Token;
             if (is_token && token_rule_applied) || !covers(rule, zone, judged) {
                 continue;
@@ -80,6 +79,22 @@ pub fn verdict(zone: &Zone, judged: &Judged, number: u16) -> Option<RuleVerdict>
         fires: false,
         action: rule.action,
     })
+}
+
+impl Shown for Facts<'_> {
+    fn text(&self, field: Field) -> Option<&[u8]> {
+        match self.value(field) {
+            Fact::Known(Value::Bytes(Cow::Borrowed(text))) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        match self.value(Field::Address) {
+            Fact::Known(Value::Ip(address)) => Some(address),
+            _ => None,
+        }
+    }
 }
 
 fn covers(rule: &Rule, zone: &Zone, judged: &Judged) -> bool {

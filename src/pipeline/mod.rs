@@ -12,7 +12,7 @@ mod inputs;
 mod judging;
 mod listing;
 pub mod partition;
-mod proposing;
+pub(crate) mod proposing;
 pub mod run;
 pub mod service;
 pub mod stream;

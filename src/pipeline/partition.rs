@@ -24,7 +24,7 @@ pub const FLUSH_EXCHANGES: usize = 131_072;
 /// Refused records at which a flush ends: an input of garbage must not grow without bound either.
 const FLUSH_REJECTS: usize = 10_000;
 /// Rows of all tables at which a flush ends: one exchange may break its schema in many places.
-const FLUSH_ROWS: usize = 1_000_000;
+pub const FLUSH_ROWS: usize = 1_000_000;
 /// Kept bytes of refused records at which a flush ends.
 const FLUSH_REJECTED_BYTES: usize = 16 << 20;
 /// Bytes of kept evidence at which a flush ends: its rows are few, but a row may be as long as a log line.

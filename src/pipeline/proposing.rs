@@ -19,7 +19,7 @@ fn until(at: i64, duration: i64, now: i64) -> i64 {
 }
 
 /// The proposals of rules that block; `flush` names the flush among all flushes of the pipeline.
-pub(super) fn by_rules(
+pub(crate) fn by_rules(
     (pipeline, flush): (&str, &str),
     hits: &[Hit],
     policy: &Policy,
@@ -47,7 +47,7 @@ pub(super) fn by_rules(
 
 /// The proposals of thresholds that were crossed. The minutes that it tells of make a crossing the same one wherever it is
 /// found, and another one than every other.
-pub(super) fn by_thresholds(
+pub(crate) fn by_thresholds(
     pipeline: &str,
     (thresholds, crossings): (&[Threshold], &[Crossing]),
     now: i64,

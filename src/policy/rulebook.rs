@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use index::Index;
-pub use index::Seen;
+pub use index::Shown;
 pub use selector::Selector;
 
 use super::objects::{OperationObject, RuleObject, SchemaActionObject, ZoneObject};
@@ -84,7 +84,7 @@ pub struct RuleBook {
     pub rules: Vec<Rule>,
     /// What follows from requests that violate the schema.
     pub schema: SchemaActions,
-    index: Index,
+    index: Box<Index>,
 }
 
 /// What follows from a request that violates the schema of its operation.
@@ -263,7 +263,7 @@ impl RuleBook {
             lints::check(&rules, zone, place, warnings);
         }
         Self {
-            index: Index::new(&rules),
+            index: Box::new(Index::new(&rules)),
             rules,
             schema: SchemaActions::compile(zone),
         }
@@ -276,8 +276,11 @@ impl RuleBook {
     }
 
     /// The rules that may cover an exchange and say more about it than a plain no, in their order, with their indexes.
-    pub fn candidates(&self, seen: Seen<'_>) -> impl Iterator<Item = (u16, &Rule)> {
-        let numbers = self.index.candidates(seen);
+    pub fn candidates<S: Shown>(
+        &self,
+        shown: &S,
+    ) -> impl Iterator<Item = (u16, &Rule)> + use<'_, S> {
+        let numbers = self.index.candidates(shown);
         numbers.filter_map(|number| Some((u16::try_from(number).ok()?, self.rules.get(number)?)))
     }
 

@@ -7,6 +7,7 @@
 //! Memory is bounded by [`Limits`]: what comes after a cap is counted in `overflow` and never moves a count that is shown.
 //! Reading, judging and printing are not here.
 
+pub mod listing;
 mod ranking;
 mod samples;
 #[cfg(test)]

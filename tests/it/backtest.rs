@@ -2,6 +2,7 @@
 //! knows to be true. Nothing is stored.
 
 mod generated;
+mod listing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -331,7 +332,19 @@ fn the_json_keeps_its_shape() {
         |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
     let candidate = &found["candidates"][0];
     for (value, expected) in [
-        (&found, "candidates hashes range source traffic"),
+        (&found, "block_list candidates hashes range source traffic"),
+        (
+            &found["block_list"],
+            "distinct exempt later later_overflow new no_longer no_room overflow top",
+        ),
+        (
+            &found["block_list"]["later"],
+            "likely_false_positives requests",
+        ),
+        (
+            &found["block_list"]["top"][0],
+            "action entity entries evidence first_at kind later new rules samples until zone",
+        ),
         (&found["range"], "from until"),
         (
             &found["traffic"],
@@ -340,7 +353,7 @@ fn the_json_keeps_its_shape() {
         (
             candidate,
             "action already block_list endpoints entities judged kind likely_false_positives matches newly no_longer \
-             not_captured not_covered outcomes reasons replaces samples successful title zone",
+             not_captured not_covered outcomes reasons replaces response samples successful title zone",
         ),
         (
             &candidate["successful"],

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::range::Range;
+use super::simulation::{Simulated, Simulation, spared};
 use crate::config::{Candidate, Subject, Trial};
 use crate::enrich::{Judge, Judged, entity, rulebook};
 use crate::model::{
@@ -44,7 +45,19 @@ pub(super) struct Tried {
     /// What was looked at.
     pub(super) totals: Totals,
     /// What each candidate would have done, in their order.
-    pub(super) tallies: Vec<Tally>,
+    pub(super) tallies: Vec<Tallies>,
+    /// The block list as the candidates would have it.
+    pub(super) listed: Simulated,
+    /// The block list as the configuration in force would have it.
+    pub(super) listed_now: Simulated,
+}
+
+/// What one candidate would have done.
+pub(super) struct Tallies {
+    /// By requests, or by whole exchanges.
+    pub(super) requests: Tally,
+    /// What a schema says of the responses.
+    pub(super) responses: Option<Tally>,
 }
 
 /// Takes exchanges for every candidate.
@@ -53,7 +66,9 @@ pub(super) struct Trying<'t> {
     present: Judge,
     now: Judged,
     range: Range,
-    tallies: Vec<Tally>,
+    tallies: Vec<Tallies>,
+    listing: Simulation,
+    listing_now: Simulation,
     pub(super) totals: Totals,
 }
 
@@ -63,25 +78,43 @@ fn widen(span: &mut Option<(EventTime, EventTime)>, at: EventTime) {
 }
 
 impl<'t> Trying<'t> {
-    pub(super) fn new(trial: &'t Trial, present: Judge, range: Range, samples: usize) -> Self {
+    /// Nothing looked at yet. `judges` judge by the policy in force and by the one with the candidates.
+    pub(super) fn new(
+        trial: &'t Trial,
+        (present, then): (Judge, Judge),
+        range: Range,
+        samples: usize,
+    ) -> anyhow::Result<Self> {
         let limits = Limits::shared_by(trial.candidates.len(), samples);
-        let allow: &[Network] = &trial.settings.block_list.allow;
-        let tally = |_: &Candidate| Tally::new(limits, allow);
-        Self {
+        let settings = &trial.settings.block_list;
+        let tally = || Tally::new(limits, &settings.allow);
+        let tallies = |candidate: &Candidate| Tallies {
+            requests: tally(),
+            responses: matches!(candidate.subject, Subject::Schema { .. }).then(tally),
+        };
+        Ok(Self {
             trial,
-            present,
             now: Judged::default(),
             range,
-            tallies: trial.candidates.iter().map(tally).collect(),
+            tallies: trial.candidates.iter().map(tallies).collect(),
+            listing: Simulation::new(then, &trial.block_list, true)?,
+            listing_now: Simulation::new(present.clone(), settings, false)?,
+            present,
             totals: Totals::default(),
-        }
+        })
     }
 
-    pub(super) fn finish(self) -> Tried {
-        Tried {
+    /// Everything that was found out.
+    ///
+    /// # Errors
+    /// The sums of the windows failed, which is a bug.
+    pub(super) fn finish(self) -> anyhow::Result<Tried> {
+        Ok(Tried {
             totals: self.totals,
             tallies: self.tallies,
-        }
+            listed: self.listing.finish()?,
+            listed_now: self.listing_now.finish()?,
+        })
     }
 }
 
@@ -94,13 +127,6 @@ impl Sink for Trying<'_> {
         }
         self.totals.in_range += 1;
         widen(&mut self.totals.judged, exchange.at);
-        let candidates = &self.trial.candidates;
-        if candidates
-            .iter()
-            .all(|candidate| candidate.zone != judged.zone)
-        {
-            return;
-        }
         // Both policies have the same zones.
         let (Some(zone), true) = (
             judge.policy().zones.get(judged.zone),
@@ -115,6 +141,7 @@ impl Sink for Trying<'_> {
             exchange,
             now: (zone_now, &self.now),
             then: (zone, judged),
+            allow: &self.trial.settings.block_list.allow,
         };
         let entry = judged.matched.operation;
         let entry = entry.and_then(|at| zone.operations.entries.get(at as usize));
@@ -127,11 +154,17 @@ impl Sink for Trying<'_> {
             status: exchange.response.as_ref().map(|response| response.status),
             standing: standing(&self.now),
         };
-        for (candidate, tally) in candidates.iter().zip(&mut self.tallies) {
+        for (candidate, tallies) in self.trial.candidates.iter().zip(&mut self.tallies) {
             if candidate.zone == judged.zone {
-                side.add(candidate.subject, &case, tally);
+                side.add(candidate.subject, &case, &mut tallies.requests);
+                if let Some(responses) = &mut tallies.responses {
+                    side.add_response(&case, responses);
+                }
             }
         }
+        let wanted = case.probably_wanted();
+        self.listing.add(zone, exchange, judged, wanted);
+        self.listing_now.add(zone_now, exchange, &self.now, wanted);
     }
 
     fn rejected(&mut self, reason: Reject, _: &[u8], _: u64) {
@@ -156,6 +189,7 @@ struct Sides<'s> {
     exchange: &'s Exchange<'s>,
     now: (&'s Zone, &'s Judged),
     then: (&'s Zone, &'s Judged),
+    allow: &'s [Network],
 }
 
 /// What a candidate says, before it is known who is meant.
@@ -170,7 +204,7 @@ impl Sides<'_> {
     fn add(&self, subject: Subject, case: &Case<'_>, tally: &mut Tally) {
         let said = match subject {
             Subject::Rule { number, replaces } => self.rule(number, replaces),
-            Subject::Schema { .. } => self.schema(),
+            Subject::Schema { .. } => self.schema(Direction::Request),
             Subject::TokenConfiguration { number, replaces } => self.token(number, replaces),
         };
         let matches = said.outcome == Outcome::Matches;
@@ -212,10 +246,27 @@ impl Sides<'_> {
         }
     }
 
-    fn schema(&self) -> Said {
+    /// What a schema says of the response. Nobody is refused for it.
+    fn add_response(&self, case: &Case<'_>, tally: &mut Tally) {
+        let said = self.schema(Direction::Response);
+        let finding = Finding {
+            outcome: said.outcome,
+            word: said.word,
+            reasons: &said.reasons,
+            already: said.already,
+            entities: &[],
+            listed: &[],
+        };
+        tally.add(case, &finding);
+    }
+
+    fn schema(&self, direction: Direction) -> Said {
+        let side = |judged: &Judged| match direction {
+            Direction::Request => judged.schema.request,
+            Direction::Response => judged.schema.response,
+        };
         let (_, judged) = self.then;
-        let request = judged.schema.request;
-        let outcome = match request {
+        let outcome = match side(judged) {
             SchemaOutcome::Violates => Outcome::Matches,
             SchemaOutcome::Conforms | SchemaOutcome::NoOperation => Outcome::Passes,
             // An operation was found, so it is the log that shows too little.
@@ -223,7 +274,7 @@ impl Sides<'_> {
             SchemaOutcome::NotEvaluated => Outcome::NotCovered,
         };
         let violations = judged.schema.violations.iter();
-        let violations = violations.filter(|violation| violation.direction == Direction::Request);
+        let violations = violations.filter(|violation| violation.direction == direction);
         let reasons = violations.map(|violation| {
             let (location, class) = (violation.location.as_str(), violation.class.as_str());
             format!("{location} {} {class}", violation.target)
@@ -234,9 +285,9 @@ impl Sides<'_> {
         reasons.dedup();
         Said {
             outcome,
-            word: request.as_str(),
+            word: side(judged).as_str(),
             reasons,
-            already: self.now.1.schema.request == SchemaOutcome::Violates,
+            already: side(self.now.1) == SchemaOutcome::Violates,
         }
     }
 
@@ -277,6 +328,7 @@ impl Sides<'_> {
     /// configuration, what rules and schema validation list because of it and did not list without.
     fn listed(&self, subject: Subject) -> Vec<BlockKey> {
         let (zone, judged) = self.then;
+        let spared = spared(zone, self.exchange, judged, self.allow);
         let mut keys = Vec::new();
         for verdict in &judged.rules {
             let meant = match subject {
@@ -290,6 +342,9 @@ impl Sides<'_> {
             };
             if !meant {
                 continue;
+            }
+            if let Some(client) = &spared {
+                return vec![client.clone()];
             }
             for kind in &zone.rules.lists(*verdict).kinds {
                 let entity = entity::of(*kind, self.exchange, judged);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
 
-use super::wire::{Report, compares, kind, standing};
+use super::wire::{Report, action, compares, kind, standing};
 use crate::cli::blocklist::escaped;
 use crate::cli::grouped;
 use crate::cli::table::STYLE;
@@ -63,10 +63,15 @@ pub(super) fn text(report: &Report<'_>) -> String {
         );
         return text;
     }
-    for (candidate, tally) in report.trial.candidates.iter().zip(&report.tried.tallies) {
+    for (candidate, tallies) in report.trial.candidates.iter().zip(&report.tried.tallies) {
         text.push('\n');
-        describe(report, candidate, tally, &mut text);
+        describe(report, candidate, &tallies.requests, &mut text);
+        if let Some(responses) = &tallies.responses {
+            describe_responses(report, responses, &mut text);
+        }
     }
+    text.push('\n');
+    whole_list(report, &mut text);
     if !report.comparable {
         text += "\nhashes are of this run only: the pipeline has no key for them yet\n";
     }
@@ -91,31 +96,11 @@ fn describe(report: &Report<'_>, candidate: &Candidate, tally: &Tally, text: &mu
     );
     let verb = match candidate.subject {
         Subject::Rule { .. } => "fires on",
-        Subject::Schema { .. } => "is violated by",
+        Subject::Schema { .. } => "is violated by the requests of",
         Subject::TokenConfiguration { .. } => "finds an invalid token in",
     };
-    let (matches, judged) = (tally.matches, tally.judged);
-    let share = match judged {
-        0 => String::new(),
-        _ => format!(" ({:.1} %)", matches as f64 / judged as f64 * 100.0),
-    };
-    let _ = writeln!(
-        text,
-        "  {verb} {} of {} exchanges that could be judged{share}",
-        grouped(matches),
-        grouped(judged)
-    );
-    for (count, what) in [
-        (
-            tally.not_captured,
-            "could not be judged: the log does not show what it takes",
-        ),
-        (tally.not_covered, "are none that it is about"),
-    ] {
-        if count > 0 {
-            let _ = writeln!(text, "  {} {what}", grouped(count));
-        }
-    }
+    judged(verb, tally, text);
+    let matches = tally.matches;
     if matches > 0 {
         let _ = writeln!(
             text,
@@ -144,6 +129,136 @@ fn describe(report: &Report<'_>, candidate: &Candidate, tally: &Tally, text: &mu
         table(ranking, kind.as_str(), report.top, text);
     }
     samples(tally, text);
+}
+
+/// How many exchanges could be judged, and how many of them match.
+fn judged(verb: &str, tally: &Tally, text: &mut String) {
+    let (matches, judged) = (tally.matches, tally.judged);
+    let share = match judged {
+        0 => String::new(),
+        _ => format!(" ({:.1} %)", matches as f64 / judged as f64 * 100.0),
+    };
+    let _ = writeln!(
+        text,
+        "  {verb} {} of {} exchanges that could be judged{share}",
+        grouped(matches),
+        grouped(judged)
+    );
+    for (count, what) in [
+        (
+            tally.not_captured,
+            "could not be judged: the log does not show what it takes",
+        ),
+        (tally.not_covered, "are none that it is about"),
+    ] {
+        if count > 0 {
+            let _ = writeln!(text, "  {} {what}", grouped(count));
+        }
+    }
+}
+
+/// The other side of a schema.
+fn describe_responses(report: &Report<'_>, tally: &Tally, text: &mut String) {
+    text.push('\n');
+    judged("it is violated by the responses of", tally, text);
+    let (newly, already) = (grouped(tally.newly), grouped(tally.already));
+    if tally.matches > 0 {
+        let _ = writeln!(
+            text,
+            "  {newly} are new; {already} violate the schemas in force too"
+        );
+    }
+    if tally.no_longer > 0 {
+        let _ = writeln!(
+            text,
+            "  {} would violate no longer",
+            grouped(tally.no_longer)
+        );
+    }
+    for (ranking, what) in [(&tally.reasons, "why"), (&tally.endpoints, ENDPOINT)] {
+        if ranking.matching() > 0 {
+            violations(ranking, what, report.top, text);
+        }
+    }
+}
+
+/// The block list of the whole configuration.
+fn whole_list(report: &Report<'_>, text: &mut String) {
+    let listed = &report.tried.listed;
+    let compared = report.compared();
+    let count = |count: usize| grouped(u64::try_from(count).unwrap_or(u64::MAX));
+    let _ = writeln!(
+        text,
+        "the block list of the whole configuration, thresholds included, as if it were enforced"
+    );
+    let mut said = format!(
+        "  {} entities, {} of them new; {} would be listed no longer",
+        count(listed.ledger.len()),
+        count(compared.new),
+        count(compared.no_longer),
+    );
+    for (left, what) in [
+        (
+            u64::try_from(listed.ledger.exempt.len()).unwrap_or(u64::MAX),
+            "spared by the allow list",
+        ),
+        (listed.ledger.full, "times there was no room"),
+        (listed.overflow, "signals under a cap"),
+    ] {
+        if left > 0 {
+            let _ = write!(said, "; {} {what}", grouped(left));
+        }
+    }
+    let _ = writeln!(text, "{said}");
+    if listed.ledger.is_empty() {
+        return;
+    }
+    let later = compared.later;
+    let _ = writeln!(
+        text,
+        "  later they sent {} requests, {} of them answered with success to valid sessions: likely false positives",
+        grouped(later.total),
+        grouped(later.wanted),
+    );
+    if listed.followed.overflow > 0 {
+        let overflow = grouped(listed.followed.overflow);
+        let _ = writeln!(text, "  {overflow} requests under a cap are not among them");
+    }
+    let mut table = Table::new();
+    table
+        .load_style(STYLE)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    let heads = [
+        "block list",
+        "by",
+        "signals",
+        "since",
+        "later requests",
+        "likely false positives",
+    ];
+    table.set_header(heads.map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
+    let number = |count: u64| Cell::new(grouped(count)).set_alignment(CellAlignment::Right);
+    for (key, listed, later) in compared.rows.iter().take(report.top) {
+        let rules: Vec<&str> = listed.rules.iter().map(String::as_str).collect();
+        let by = format!("{} ({})", rules.join(", "), action(listed).as_str());
+        table.add_row(vec![
+            Cell::new(escaped(&format!(
+                "{}/{}",
+                key.kind().as_str(),
+                key.entity()
+            ))),
+            Cell::new(escaped(&by)),
+            number(listed.evidence.values().sum()),
+            Cell::new(EventTime::clamped(listed.first_at)),
+            number(later.total),
+            number(later.wanted),
+        ]);
+    }
+    let _ = writeln!(text, "\n{table}");
+    let more = compared.rows.len().saturating_sub(report.top);
+    if more > 0 {
+        let _ = writeln!(text, "  {} more", count(more));
+    }
 }
 
 fn successful(report: &Report<'_>, candidate: &Candidate, tally: &Tally, text: &mut String) {
@@ -198,6 +313,37 @@ fn over(ranking: &Ranking) -> String {
     }
 }
 
+/// Violations of responses.
+fn violations(ranking: &Ranking, what: &str, most: usize, text: &mut String) {
+    let mut table = Table::new();
+    table
+        .load_style(STYLE)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    let shares = what == ENDPOINT;
+    let heads = [what, "responses", "of", "first"];
+    let heads = heads.into_iter().filter(|head| shares || *head != "of");
+    table.set_header(heads.map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
+    let number = |count: u64| Cell::new(grouped(count)).set_alignment(CellAlignment::Right);
+    for (name, row) in ranking.top(most) {
+        let mut cells = vec![Cell::new(escaped(name)), number(row.matches)];
+        if shares {
+            cells.push(number(row.judged));
+        }
+        cells.push(Cell::new(row.first_at));
+        table.add_row(cells);
+    }
+    let _ = writeln!(text, "\n{table}");
+    more(ranking, most, text);
+}
+
+fn more(ranking: &Ranking, most: usize, text: &mut String) {
+    let more = ranking.matching().saturating_sub(most);
+    if more > 0 || ranking.overflow > 0 {
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        let _ = writeln!(text, "  {} more{}", grouped(more), over(ranking));
+    }
+}
+
 fn table(ranking: &Ranking, what: &str, most: usize, text: &mut String) {
     let mut table = Table::new();
     table
@@ -218,11 +364,7 @@ fn table(ranking: &Ranking, what: &str, most: usize, text: &mut String) {
         table.add_row(cells);
     }
     let _ = writeln!(text, "\n{table}");
-    let more = ranking.matching().saturating_sub(most);
-    if more > 0 || ranking.overflow > 0 {
-        let more = u64::try_from(more).unwrap_or(u64::MAX);
-        let _ = writeln!(text, "  {} more{}", grouped(more), over(ranking));
-    }
+    more(ranking, most, text);
 }
 
 fn samples(tally: &Tally, text: &mut String) {

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::judging::Tried;
+use super::judging::{Tallies, Tried};
 use super::range::Range;
+use super::simulation::Simulated;
 use crate::config::{Candidate, Subject, Trial};
-use crate::model::{EventTime, RuleAction};
+use crate::model::{BlockKey, EventTime, RuleAction};
 use crate::pipeline::stream::Counts;
+use crate::posture::backtest::listing::{Listed, Requests};
 use crate::posture::backtest::{Ranking, Row, Sample, Standing, Tally};
 
 /// Everything that is printed.
@@ -96,12 +98,18 @@ impl Report<'_> {
                 "this_run"
             },
             candidates: candidates
-                .map(|(candidate, tally)| self.candidate(candidate, tally))
+                .map(|(candidate, tallies)| self.candidate(candidate, tallies))
                 .collect(),
+            block_list: self.listings(),
         }
     }
 
-    fn candidate<'w>(&'w self, candidate: &'w Candidate, tally: &'w Tally) -> WireCandidate<'w> {
+    fn candidate<'w>(
+        &'w self,
+        candidate: &'w Candidate,
+        tallies: &'w Tallies,
+    ) -> WireCandidate<'w> {
+        let tally = &tallies.requests;
         let zone = self.trial.policy.zones.get(candidate.zone);
         let replaces = candidate.subject.replaces();
         let successful = &tally.successful;
@@ -139,6 +147,94 @@ impl Report<'_> {
                 list: self.list(&tally.listed, false),
             },
             samples: tally.samples.chosen().into_iter().map(sample).collect(),
+            response: tallies.responses.as_ref().map(|tally| self.response(tally)),
+        }
+    }
+
+    fn response<'w>(&'w self, tally: &'w Tally) -> WireResponse<'w> {
+        WireResponse {
+            judged: tally.judged,
+            not_captured: tally.not_captured,
+            not_covered: tally.not_covered,
+            violating: tally.matches,
+            newly: tally.newly,
+            already: tally.already,
+            no_longer: tally.no_longer,
+            outcomes: &tally.words,
+            reasons: self.sides(&tally.reasons, false),
+            endpoints: self.sides(&tally.endpoints, true),
+            samples: tally.samples.chosen().into_iter().map(answer).collect(),
+        }
+    }
+
+    fn sides<'w>(&'w self, ranking: &'w Ranking, shares: bool) -> WireSides<'w> {
+        let side = |(name, row): (&'w str, Row)| WireSide {
+            name,
+            violating: row.matches,
+            judged: shares.then_some(row.judged),
+            first_at: text(row.first_at),
+            last_at: text(row.last_at),
+        };
+        WireSides {
+            distinct: ranking.matching(),
+            overflow: ranking.overflow,
+            top: ranking.top(self.top).into_iter().map(side).collect(),
+        }
+    }
+
+    /// Everybody on the list of the whole configuration, and how that compares with the one in force.
+    pub(super) fn compared(&self) -> Compared<'_> {
+        let Simulated {
+            ledger, followed, ..
+        } = &self.tried.listed;
+        let now = &self.tried.listed_now.ledger;
+        let rows = ledger.rows(followed);
+        let sum = |of: fn(&Requests) -> u64| rows.iter().map(|(.., later)| of(later)).sum();
+        Compared {
+            new: ledger.keys().filter(|key| !now.lists(key)).count(),
+            no_longer: now.keys().filter(|key| !ledger.lists(key)).count(),
+            later: Requests {
+                total: sum(|later| later.total),
+                wanted: sum(|later| later.wanted),
+            },
+            rows,
+        }
+    }
+
+    fn listings(&self) -> WireListings<'_> {
+        let compared = self.compared();
+        let Simulated {
+            ledger,
+            followed,
+            overflow,
+        } = &self.tried.listed;
+        let now = &self.tried.listed_now.ledger;
+        let rows = compared.rows.into_iter().take(self.top);
+        WireListings {
+            distinct: ledger.len(),
+            new: compared.new,
+            no_longer: compared.no_longer,
+            exempt: ledger.exempt.len(),
+            no_room: ledger.full,
+            overflow: *overflow,
+            later: later(compared.later),
+            later_overflow: followed.overflow,
+            top: rows
+                .map(|(key, listed, requests)| WireListed {
+                    zone: key.zone(),
+                    kind: key.kind().as_str(),
+                    entity: key.entity(),
+                    rules: listed.rules.iter().map(String::as_str).collect(),
+                    action: action(listed).as_str(),
+                    new: !now.lists(key),
+                    entries: listed.entries,
+                    evidence: &listed.evidence,
+                    samples: listed.samples.ids(),
+                    first_at: text(EventTime::clamped(listed.first_at)),
+                    until: text(EventTime::clamped(listed.until)),
+                    later: later(requests),
+                })
+                .collect(),
         }
     }
 
@@ -152,6 +248,34 @@ impl Report<'_> {
                 .map(|found| row(found, shares))
                 .collect(),
         }
+    }
+}
+
+/// The block list of a whole configuration.
+pub(super) struct Compared<'c> {
+    /// Entities that the configuration in force does not list.
+    pub(super) new: usize,
+    /// Entities that only the configuration in force lists.
+    pub(super) no_longer: usize,
+    /// What all of them did while they were listed.
+    pub(super) later: Requests,
+    /// Everybody, who was probably wanted most first.
+    pub(super) rows: Vec<(&'c BlockKey, &'c Listed, Requests)>,
+}
+
+/// What its entries would have been worth with `enforce = true`.
+pub(super) fn action(listed: &Listed) -> RuleAction {
+    if listed.blocks {
+        RuleAction::Block
+    } else {
+        RuleAction::Log
+    }
+}
+
+fn later(requests: Requests) -> WireLater {
+    WireLater {
+        requests: requests.total,
+        likely_false_positives: requests.wanted,
     }
 }
 
@@ -181,6 +305,19 @@ fn sample(sample: &Sample) -> WireSample<'_> {
     }
 }
 
+fn answer(sample: &Sample) -> WireAnswer<'_> {
+    WireAnswer {
+        id: sample.id.as_deref(),
+        time: text(sample.at),
+        method: sample.method,
+        host: &sample.host,
+        endpoint: &sample.endpoint,
+        status: sample.status,
+        already: sample.already,
+        reasons: &sample.reasons,
+    }
+}
+
 #[derive(Serialize)]
 struct Wire<'w> {
     source: &'w str,
@@ -189,6 +326,43 @@ struct Wire<'w> {
     /// `pipeline` = the hashes of windows and block list; `this_run` = of no use elsewhere.
     hashes: &'static str,
     candidates: Vec<WireCandidate<'w>>,
+    block_list: WireListings<'w>,
+}
+
+/// The list of the whole configuration with the candidates.
+#[derive(Serialize)]
+struct WireListings<'w> {
+    distinct: usize,
+    new: usize,
+    no_longer: usize,
+    exempt: usize,
+    no_room: u64,
+    overflow: u64,
+    later: WireLater,
+    later_overflow: u64,
+    top: Vec<WireListed<'w>>,
+}
+
+#[derive(Serialize)]
+struct WireListed<'w> {
+    zone: &'w str,
+    kind: &'static str,
+    entity: &'w str,
+    rules: Vec<&'w str>,
+    action: &'static str,
+    new: bool,
+    entries: u64,
+    evidence: &'w BTreeMap<String, u64>,
+    samples: Vec<String>,
+    first_at: String,
+    until: String,
+    later: WireLater,
+}
+
+#[derive(Serialize)]
+struct WireLater {
+    requests: u64,
+    likely_false_positives: u64,
 }
 
 #[derive(Serialize)]
@@ -232,6 +406,52 @@ struct WireCandidate<'w> {
     entities: BTreeMap<&'static str, WireList<'w>>,
     block_list: WireBlockList<'w>,
     samples: Vec<WireSample<'w>>,
+    response: Option<WireResponse<'w>>,
+}
+
+/// What a schema says of the responses; nobody is refused for it.
+#[derive(Serialize)]
+struct WireResponse<'w> {
+    judged: u64,
+    not_captured: u64,
+    not_covered: u64,
+    violating: u64,
+    newly: u64,
+    already: u64,
+    no_longer: u64,
+    outcomes: &'w BTreeMap<&'static str, u64>,
+    reasons: WireSides<'w>,
+    endpoints: WireSides<'w>,
+    samples: Vec<WireAnswer<'w>>,
+}
+
+#[derive(Serialize)]
+struct WireSides<'w> {
+    distinct: usize,
+    overflow: u64,
+    top: Vec<WireSide<'w>>,
+}
+
+#[derive(Serialize)]
+struct WireSide<'w> {
+    name: &'w str,
+    violating: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    judged: Option<u64>,
+    first_at: String,
+    last_at: String,
+}
+
+#[derive(Serialize)]
+struct WireAnswer<'w> {
+    id: Option<&'w str>,
+    time: String,
+    method: &'static str,
+    host: &'w str,
+    endpoint: &'w str,
+    status: Option<u16>,
+    already: bool,
+    reasons: &'w [String],
 }
 
 #[derive(Serialize)]

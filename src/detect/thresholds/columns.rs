@@ -4,8 +4,8 @@ use arrow::array::{Array, ArrayRef, AsArray, MapArray, RecordBatch, StringArray,
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimestampMillisecondType, UInt8Type, UInt16Type, UInt64Type};
 
-use super::REQUEST;
 use super::series::{Sketch, Sums};
+use super::{REQUEST, Threshold};
 use crate::model::Samples;
 
 /// The columns of a batch.
@@ -31,6 +31,13 @@ pub(super) struct Row<'c> {
     pub(super) entity: &'c str,
     pub(super) signal: &'c str,
     pub(super) sums: Sums,
+}
+
+impl Row<'_> {
+    /// Whether the threshold counts it.
+    pub(super) fn counts(&self, threshold: &Threshold) -> bool {
+        threshold.signal == self.signal && threshold.kind.as_str() == self.kind
+    }
 }
 
 impl Columns {

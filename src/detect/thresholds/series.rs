@@ -62,7 +62,7 @@ struct Minute {
 
 impl Series {
     /// Adds to a minute; rows of one `read` of merged rows together take the place of what was known, unless they have not
-    /// all arrived yet: sums only grow. Forgets minutes that are `kept` older than the newest one.
+    /// all arrived yet: sums only grow. A minute that is `kept` older than the newest one is forgotten already.
     pub(super) fn add(&mut self, minute: i64, sums: &Sums, read: Option<u64>, kept: i64) {
         let newest = self.minutes.last_key_value().map(|(minute, _)| *minute);
         let oldest = newest.unwrap_or(minute).max(minute).saturating_sub(kept);
@@ -82,7 +82,6 @@ impl Series {
         merge(&mut known.sums.endpoints, &sums.endpoints);
         merge(&mut known.sums.addresses, &sums.addresses);
         known.sums.samples.join(&sums.samples);
-        self.minutes = self.minutes.split_off(&oldest);
     }
 
     /// The oldest minute that is known.
@@ -94,8 +93,17 @@ impl Series {
 
     /// The minutes of all windows in which the threshold fires; none = it fires in none.
     pub(super) fn covered(&self, threshold: &Threshold) -> BTreeMap<i64, &Sums> {
-        let mut covered = BTreeMap::new();
-        for end in self.minutes.keys() {
+        self.firing(threshold)
+            .flat_map(|(_, window)| window)
+            .collect()
+    }
+
+    /// The minutes that end a window in which the threshold fires, ascending, each with the minutes of its window.
+    pub(super) fn firing<'s>(
+        &'s self,
+        threshold: &Threshold,
+    ) -> impl Iterator<Item = (i64, impl Iterator<Item = (i64, &'s Sums)>)> {
+        self.minutes.keys().filter_map(move |end| {
             let first = end.saturating_sub(threshold.within) + 1;
             let window = || {
                 let minutes = self.minutes.range(first..=*end);
@@ -109,11 +117,15 @@ impl Series {
                 && has_distinct(window(), threshold.distinct_addresses, |sums| {
                     &sums.addresses
                 });
-            if enough {
-                covered.extend(window());
-            }
+            enough.then(|| (*end, window()))
+        })
+    }
+
+    /// Lets go of minutes that are `kept` older than the newest one.
+    pub(super) fn forget(&mut self, kept: i64) {
+        if let Some((newest, _)) = self.minutes.last_key_value() {
+            self.minutes = self.minutes.split_off(&newest.saturating_sub(kept));
         }
-        covered
     }
 }
 

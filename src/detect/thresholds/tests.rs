@@ -11,7 +11,7 @@ use super::series::{Sketch, distinct};
 use super::*;
 
 /// (minute, kind, entity, signal, requests, endpoints, addresses); the last two are numbers of registers.
-type Row<'r> = (i64, &'r str, &'r str, &'r str, u64, u16, u16);
+pub(super) type Row<'r> = (i64, &'r str, &'r str, &'r str, u64, u16, u16);
 
 fn sketches(rows: &[Row<'_>], of: impl Fn(&Row<'_>) -> u16) -> ArrayRef {
     let names = MapFieldNames {
@@ -30,7 +30,7 @@ fn sketches(rows: &[Row<'_>], of: impl Fn(&Row<'_>) -> u16) -> ArrayRef {
     Arc::new(builder.finish())
 }
 
-fn batch(rows: &[Row<'_>]) -> RecordBatch {
+pub(super) fn batch(rows: &[Row<'_>]) -> RecordBatch {
     let minutes = rows.iter().map(|row| row.0 * MINUTE_MILLIS);
     let times = TimestampMillisecondArray::from_iter_values(minutes).with_timezone("UTC");
     let text = |of: fn(&Row<'_>) -> String| -> ArrayRef {
@@ -52,7 +52,7 @@ fn batch(rows: &[Row<'_>]) -> RecordBatch {
     .unwrap()
 }
 
-fn threshold(name: &str, count: u64, minutes: i64) -> Threshold {
+pub(super) fn threshold(name: &str, count: u64, minutes: i64) -> Threshold {
     Threshold {
         name: name.to_owned(),
         signal: "refused".to_owned(),
@@ -385,4 +385,17 @@ fn samples_come_from_the_minutes_that_count() {
         let (crossings, _) = watch.look();
         assert_eq!(crossings[0].samples.ids(), expected);
     }
+}
+
+#[test]
+fn hours_that_arrive_in_one_flush_all_count() {
+    let mut watch = Watch::new(vec![threshold("t", 3, 2)], BTreeMap::new());
+    let hours = [0, 600, 1_200];
+    let rows = hours.map(|minute| (minute, "ip", "203.0.113.7", "refused", 3, 1, 1));
+    watch.add(&batch(&rows));
+    let (crossings, _) = watch.look();
+    assert_eq!(totals(&crossings), BTreeMap::from([(0, 9)]));
+    // What is older than the reach is let go of then: more of it is not counted again.
+    watch.add(&batch(&rows[..1]));
+    assert_eq!(watch.look().0, []);
 }

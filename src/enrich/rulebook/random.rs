@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::fixtures::{configuration, signer};
-use super::super::rules::random::{Random, Writer, exchange, tokens};
+use super::super::rules::random::{ADDRESSES, Random, TEXTS, Writer, exchange, tokens};
 use super::super::{Judge, Shared};
 use super::tests::{rule, zone};
 use super::*;
@@ -20,7 +20,7 @@ const HOSTS: &[&str] = &["api.example", "other.example", "a.wild.example"];
 /// A condition that the index reads, or nearly reads.
 fn condition(writer: &mut Writer) -> String {
     let random = &mut writer.0;
-    match random.below(9) {
+    match random.below(12) {
         0 => format!("http.host eq {:?}", random.pick(HOSTS)),
         1 => format!("http.host in {{{:?} \"x\"}}", random.pick(HOSTS)),
         2 => format!(
@@ -45,6 +45,17 @@ fn condition(writer: &mut Writer) -> String {
         7 => format!(
             "gatewatch.endpoint eq {:?}",
             random.pick(&["/a/{var1}", "/a/b"])
+        ),
+        8 => format!(
+            "ip.src in {{{} {}}}",
+            random.pick(&["192.0.2.0/24", "10.0.0.0/8", "::/0", "192.0.2.1..192.0.2.9"]),
+            random.pick(&["192.0.2.77", "2001:db8::/32", "0.0.0.0/0"])
+        ),
+        9 => format!("ip.src eq {}", random.pick(ADDRESSES)),
+        10 => format!(
+            "{} contains {:?}",
+            random.pick(&["http.user_agent", "http.request.uri.path"]),
+            random.pick(TEXTS)
         ),
         _ => writer.expression(1),
     }
@@ -166,13 +177,10 @@ fn the_index_and_the_short_list_say_what_evaluation_of_every_rule_says() {
                 |verdict: &&RuleVerdict| verdict.value || !verdict.known || verdict.fires;
             let short: Vec<RuleVerdict> = expected.iter().filter(says_more).copied().collect();
             assert_eq!(judged.rules, short);
-            let seen = Seen {
-                host: &judged.host,
-                method: &exchange.request.method,
-                path: &judged.path,
-                endpoint: &judged.endpoint,
-            };
-            let candidates = zone.rules.candidates(seen).count();
+            let candidates = zone
+                .rules
+                .candidates(&Facts::new(zone, &exchange, &judged))
+                .count();
             skipped += zone.rules.rules.len() - candidates;
             fires += expected.iter().filter(|verdict| verdict.fires).count();
             unknown += expected.iter().filter(|verdict| !verdict.known).count();

@@ -4,6 +4,8 @@
 //! where nothing follows. Only comparisons at the top and below `and` and `or` are read, so the answer is never too narrow.
 //! What is done with it is in `policy::rulebook::index`.
 
+use std::net::IpAddr;
+
 use super::ast::{Check, Node, Operand, Order, Test};
 use super::fields::Field;
 use super::functions::Function;
@@ -78,6 +80,33 @@ pub fn path(test: &Test) -> Option<Vec<PathStart>> {
     // Every path starts with nothing.
     let says_something = |start: &PathStart| start.whole || !start.text.is_empty();
     starts.iter().all(says_something).then_some(starts)
+}
+
+/// Ranges of addresses in one of which the client must be for the comparison to be true.
+#[must_use]
+pub fn address(test: &Test) -> Option<Vec<(IpAddr, IpAddr)>> {
+    if !matches!(test.operand, Operand::Field(Field::Address)) {
+        return None;
+    }
+    match &test.check {
+        Check::Ip(Order::Equal, ip) => Some(vec![(*ip, *ip)]),
+        Check::In(set, _) => match set.as_ref() {
+            Set::Ips(addresses) => Some(addresses.ranges().collect()),
+            Set::Ints(_) | Set::Texts(_) => None,
+        },
+        _ => None,
+    }
+}
+
+/// Texts one of which the field must contain for the comparison to be true.
+#[must_use]
+pub fn part(test: &Test, field: Field) -> Option<Vec<&[u8]>> {
+    match (&test.operand, &test.check) {
+        (Operand::Field(own), Check::Contains(finder)) if *own == field => {
+            Some(vec![finder.needle()])
+        }
+        _ => None,
+    }
 }
 
 /// The path, or the path in lower case.

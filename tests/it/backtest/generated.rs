@@ -141,13 +141,14 @@ fn a_schema_on_trial_is_compared_with_the_one_in_force() {
     let (path, truth) = generated(folder.path(), &Scenario::demo(), 3, 3_000, 40);
     let folder = folder.path();
     let truth = truth.report(Range::Week);
-    let sum = |host: &str| -> u64 {
+    let count = |host: &str, side: &str, outcome: &str| -> u64 {
         let endpoints = truth["endpoints"].as_array().unwrap().iter();
         endpoints
             .filter(|endpoint| endpoint["host"] == host)
-            .map(|endpoint| endpoint["schema"]["request"]["violates"].as_u64().unwrap())
+            .map(|endpoint| endpoint["schema"][side][outcome].as_u64().unwrap())
             .sum()
     };
+    let sum = |host: &str| count(host, "request", "violates");
     let expected = sum("api.shop.example");
     assert!(expected > 20);
     let schema = folder.join("shop.openapi.yaml");
@@ -164,6 +165,38 @@ fn a_schema_on_trial_is_compared_with_the_one_in_force() {
     assert_eq!(same["no_longer"], sum("feed.partners.shop.example"));
     let reasons = same["reasons"]["top"].as_array().unwrap();
     assert!(reasons.len() > 5);
+    // The other side is added up apart.
+    let answers = count("api.shop.example", "response", "violates");
+    assert!(answers > 5);
+    let response = &same["response"];
+    for (name, value) in [
+        ("violating", answers),
+        ("newly", 0),
+        ("already", answers),
+        (
+            "no_longer",
+            count("feed.partners.shop.example", "response", "violates"),
+        ),
+        (
+            "judged",
+            answers
+                + count("api.shop.example", "response", "conforms")
+                + count("api.shop.example", "response", "no_operation"),
+        ),
+    ] {
+        assert_eq!(response[name], value, "{name}");
+    }
+    let rows = response["endpoints"]["top"].as_array().unwrap();
+    for endpoint in truth["endpoints"].as_array().unwrap() {
+        let word = |name: &str| endpoint[name].as_str().unwrap();
+        let name = format!("{} {}{}", word("method"), word("host"), word("endpoint"));
+        let violates = endpoint["schema"]["response"]["violates"].as_u64().unwrap();
+        let row = rows.iter().find(|row| row["name"] == name);
+        let found = row.map_or(0, |row| row["violating"].as_u64().unwrap());
+        let ours = word("host") == "api.shop.example";
+        assert_eq!(found, if ours { violates } else { 0 }, "{name}");
+    }
+    assert!(!response["reasons"]["top"].as_array().unwrap().is_empty());
     // The same pipeline without schemas: everything that violates is new.
     let text = fs::read_to_string(&path).unwrap();
     let kept = text
@@ -176,6 +209,7 @@ fn a_schema_on_trial_is_compared_with_the_one_in_force() {
     for (name, value) in [("matches", expected), ("newly", expected), ("already", 0)] {
         assert_eq!(fresh[name], value, "{name}");
     }
+    assert_eq!(fresh["response"]["newly"], answers);
     assert_eq!(fresh["replaces"], false);
     assert_eq!(matches(&fresh["endpoints"]), matches(&same["endpoints"]));
     // Beside the zone's own schemas the same operations are declared twice.
