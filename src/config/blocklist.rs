@@ -41,6 +41,7 @@ pub(super) fn read_blocklist(section: &Section<'_>, zones: &[ZoneObject]) -> Blo
         })
         .collect();
     let max = usize::try_from(section.integer("max", 100_000)).unwrap_or(usize::MAX);
+    let max_age = read_duration(section, "max_age");
     let mut thresholds = if section.boolean("default_thresholds", true) {
         defaults::thresholds()
     } else {
@@ -92,6 +93,7 @@ pub(super) fn read_blocklist(section: &Section<'_>, zones: &[ZoneObject]) -> Blo
         enforce,
         allow,
         max,
+        max_age,
         thresholds,
     }
 }

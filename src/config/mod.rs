@@ -300,6 +300,8 @@ pub struct BlockListSettings {
     pub allow: Vec<Network>,
     /// Most entries.
     pub max: usize,
+    /// How old events may be that list somebody, milliseconds of wall time; `None` = as old as they are.
+    pub max_age: Option<i64>,
     /// Thresholds over what entities do.
     pub thresholds: Vec<Threshold>,
 }

@@ -48,7 +48,7 @@ pub struct Threshold {
     pub distinct_endpoints: u64,
     /// Addresses that they must have come from, at least; estimated. 0 = any.
     pub distinct_addresses: u64,
-    /// How long the entity is listed, milliseconds from the newest event.
+    /// How long the entity is listed, milliseconds from the decision.
     pub duration: i64,
     /// Whether entries may be enforced; else they are always simulated.
     pub blocks: bool,

@@ -298,7 +298,7 @@ impl Committer {
         let input = input.map_or(identity.name.as_str(), |fingerprint| &fingerprint.sha256);
         let flush = format!("{input}/{end}");
         let name = (self.pipeline.as_str(), flush.as_str());
-        for proposal in proposing::by_rules(name, hits, &self.policy, now) {
+        for proposal in proposing::by_rules(name, hits, &self.policy, self.listing.decided(now)) {
             self.listing.apply(&proposal, now);
         }
         for name in self.listing.tables() {

@@ -13,7 +13,7 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 
 use super::commit::open_edges;
-use super::proposing;
+use super::proposing::{self, Decided};
 use super::run::Fault;
 use crate::clock;
 use crate::config::{PublishSettings, Settings};
@@ -46,6 +46,8 @@ pub(super) struct Listing {
     pipeline: String,
     list: BlockList,
     watch: Watch,
+    /// How old events may be that list somebody, milliseconds.
+    max_age: Option<i64>,
     /// Changes so far: what stands for an offset in the log of proposals.
     sequence: u64,
     /// How far the inbox was taken.
@@ -95,6 +97,7 @@ impl Listing {
             pipeline: settings.name.clone(),
             list: BlockList::new(rules(settings), entries.into_values()),
             watch: Watch::new(settings.block_list.thresholds.clone(), said),
+            max_age: settings.block_list.max_age,
             sequence,
             taken,
             whole: journal.len() as u64,
@@ -153,6 +156,14 @@ impl Listing {
         self.watch.add_merged(rows);
     }
 
+    /// A decision at this moment.
+    pub(super) fn decided(&self, now: i64) -> Decided {
+        Decided {
+            now,
+            max_age: self.max_age,
+        }
+    }
+
     /// Lists what crossed a threshold with the rows added since the last look.
     pub(super) fn look(&mut self, now: i64) {
         let (crossings, changed) = self.watch.look();
@@ -163,7 +174,7 @@ impl Listing {
             self.pending.moved = true;
         }
         let found = (self.watch.thresholds(), crossings.as_slice());
-        let proposals = proposing::by_thresholds(&self.pipeline, found, now);
+        let proposals = proposing::by_thresholds(&self.pipeline, found, self.decided(now));
         for proposal in &proposals {
             self.apply(proposal, now);
         }

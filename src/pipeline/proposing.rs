@@ -1,8 +1,8 @@
 //! What a flush asks of the block list: entities that rules list at once, and entities that crossed a threshold.
 //!
 //! Enters: hits and crossings. Leaves: proposals, whose ids are the same however often the flush is repeated. Expiry is
-//! counted from the newest event, so the same events list the same entities until the same time whenever they are read:
-//! yesterday's log, or a backlog after an outage, refuses nobody whose time is over by now.
+//! counted from the moment of the decision, in wall time: that is when the gateways begin to refuse. Events that are older
+//! than `blocklist.max_age` by then list nobody.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,21 @@ use crate::model::{BlockKey, EventTime, MINUTE_MILLIS, Proposal, Wish};
 use crate::policy::Policy;
 use crate::publish::blocklist::proposal_id;
 
-/// Until when an entity is listed whose newest event was at `at`. Nothing counts from later than now: a log whose clock
-/// runs ahead would list for longer than was asked. Times end with the century, and so do entries.
-fn until(at: i64, duration: i64, now: i64) -> i64 {
-    EventTime::clamped(at.min(now).saturating_add(duration)).millis()
+/// When it is decided, epoch milliseconds, and how old the newest event may be by then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decided {
+    pub(crate) now: i64,
+    pub(crate) max_age: Option<i64>,
+}
+
+impl Decided {
+    /// Until when an entity is listed whose newest event was at `newest`; `None` = that is too long ago. Times end with
+    /// the century, and so do entries.
+    fn until(self, newest: i64, duration: i64) -> Option<i64> {
+        let counts = |age| newest >= self.now.saturating_sub(age);
+        let until = EventTime::clamped(self.now.saturating_add(duration)).millis();
+        self.max_age.is_none_or(counts).then_some(until)
+    }
 }
 
 /// The proposals of rules that block; `flush` names the flush among all flushes of the pipeline.
@@ -23,7 +34,7 @@ pub(crate) fn by_rules(
     (pipeline, flush): (&str, &str),
     hits: &[Hit],
     policy: &Policy,
-    now: i64,
+    decided: Decided,
 ) -> Vec<Proposal> {
     let proposal = |hit: &Hit| {
         let zone = policy.zones.get(policy.zone_by_id(&hit.zone)?)?;
@@ -37,7 +48,7 @@ pub(crate) fn by_rules(
                 rule: Some(hit.signal.clone()),
                 evidence: BTreeMap::from([(hit.signal.clone(), hit.count)]),
                 samples: hit.samples.ids(),
-                expires_at: until(hit.newest, lists.duration, now),
+                expires_at: decided.until(hit.newest, lists.duration)?,
             },
             key,
         })
@@ -50,14 +61,14 @@ pub(crate) fn by_rules(
 pub(crate) fn by_thresholds(
     pipeline: &str,
     (thresholds, crossings): (&[Threshold], &[Crossing]),
-    now: i64,
+    decided: Decided,
 ) -> Vec<Proposal> {
     let proposal = |crossing: &Crossing| {
         let threshold = thresholds.get(crossing.threshold)?;
         let key = &crossing.key;
         // A minute tells of events up to its end.
         let newest = crossing.minutes.last_key_value();
-        let newest = newest.map_or(now, |(at, _)| at.saturating_add(MINUTE_MILLIS));
+        let newest = newest.map_or(decided.now, |(at, _)| at.saturating_add(MINUTE_MILLIS));
         let minutes = crossing.minutes.iter();
         let minutes: Vec<String> = minutes.map(|(at, count)| format!("{at}:{count}")).collect();
         Some(Proposal {
@@ -75,7 +86,7 @@ pub(crate) fn by_thresholds(
                 rule: Some(threshold.name.clone()),
                 evidence: BTreeMap::from([(threshold.signal.clone(), crossing.signals)]),
                 samples: crossing.samples.ids(),
-                expires_at: until(newest, threshold.duration, now),
+                expires_at: decided.until(newest, threshold.duration)?,
             },
         })
     };
@@ -88,7 +99,7 @@ mod tests {
     use crate::model::{BlockKind, Samples};
 
     #[test]
-    fn time_counts_from_the_newest_event_and_never_from_later_than_now() {
+    fn time_counts_from_the_decision_and_old_events_may_be_left_alone() {
         let mut threshold = Threshold {
             name: "t".to_owned(),
             signal: "refused".to_owned(),
@@ -107,26 +118,34 @@ mod tests {
             minutes: minutes.iter().map(|at| (*at, 1)).collect(),
             samples: Samples::default(),
         };
-        for (minutes, now, expected) in [
-            (&[120_000, 60_000][..], 5_000_000, 180_000 + 1_000_000),
-            (&[120_000], 150_000, 150_000 + 1_000_000),
-            (&[600_000], 150_000, 150_000 + 1_000_000),
+        let until = |threshold: &Threshold, minutes: &[i64], now, max_age| {
+            let found = (std::slice::from_ref(threshold), &[crossing(minutes)][..]);
+            let proposals = by_thresholds("p", found, Decided { now, max_age });
+            proposals.first().map(|proposal| match proposal.wish {
+                Wish::Block { expires_at, .. } => expires_at,
+                _ => panic!("{proposal:?}"),
+            })
+        };
+        for (minutes, now, max_age, expected) in [
+            (&[120_000, 60_000][..], 5_000_000, None, Some(6_000_000)),
+            (&[600_000], 150_000, None, Some(1_150_000)),
+            // The newest minute ends at 180,000.
+            (
+                &[120_000, 60_000],
+                5_000_000,
+                Some(4_820_000),
+                Some(6_000_000),
+            ),
+            (&[120_000, 60_000], 5_000_000, Some(4_819_999), None),
         ] {
-            let found = (std::slice::from_ref(&threshold), &[crossing(minutes)][..]);
-            let proposals = by_thresholds("p", found, now);
-            let Wish::Block { expires_at, .. } = proposals[0].wish else {
-                panic!("{proposals:?}");
-            };
-            assert_eq!(expires_at, expected, "{minutes:?} at {now}");
+            let found = until(&threshold, minutes, now, max_age);
+            assert_eq!(found, expected, "{minutes:?} at {now}");
         }
         threshold.duration = i64::MAX;
-        let found = (std::slice::from_ref(&threshold), &[crossing(&[0])][..]);
-        let Wish::Block { expires_at, .. } = by_thresholds("p", found, 60_000)[0].wish else {
-            panic!("it is listed");
-        };
+        let longest = until(&threshold, &[0], 60_000, None).unwrap();
         assert!(
-            EventTime::from_millis(expires_at).is_some(),
-            "a time that is read again"
+            EventTime::from_millis(longest).is_some(),
+            "it is read again"
         );
     }
 }

@@ -303,16 +303,7 @@ fn the_same_events_give_the_same_list_whatever_happens_meanwhile() {
     let events = lines(&abuse());
     let rule = "[[zones.rules]]\ntitle = \"valid token\"\nkind = \"token\"\naction = \"block\"\nduration = \"10000d\"\n\
                 expression = 'is_jwt_valid(\"shop\") or not is_jwt_present(\"shop\")'\n";
-    // When an entry ends follows from the events too.
-    let list = |path: &str| -> Vec<Value> {
-        let entry = |entry: Value| {
-            let until = entry["expires_at"].clone();
-            let mut entry = timeless(entry);
-            entry["expires_at"] = until;
-            entry
-        };
-        shown(path).into_iter().map(entry).collect()
-    };
+    let list = |path: &str| -> Vec<Value> { shown(path).into_iter().map(timeless).collect() };
     let whole = pipeline(&folder.path().join("whole"), &events, LASTING, rule);
     succeeds(&["run", &whole]);
     let expected = list(&whole);
@@ -368,21 +359,12 @@ fn the_same_events_give_the_same_list_whatever_happens_meanwhile() {
     assert_eq!(without_samples(list(&pieces)), without_samples(expected));
 }
 
-/// What was done before the time that it would be listed for refuses nobody who reads of it now.
+/// Who reads an old log lists its offenders from now on, unless old events are to be left alone.
 #[test]
-fn yesterdays_log_lists_nobody_today() {
+fn yesterdays_log_lists_nobody_where_that_is_too_old() {
     let folder = tempfile::tempdir().unwrap();
     let rule = "[[zones.rules]]\ntitle = \"everybody\"\naction = \"block\"\n\
                 expression = 'http.host eq \"api.example\"'\n";
-    let path = pipeline(folder.path(), &lines(&abuse()), "", rule);
-    succeeds(&["run", &path]);
-    assert_eq!(shown(&path), [Value::Null; 0]);
-    assert_eq!(
-        crate::command::topic(Path::new(&path), "blocklist"),
-        [""; 0]
-    );
-
-    // Of two events the one of just now.
     let now = gatewatch::clock::now_millis();
     let event = |at: i64, ip: &str| {
         let value = json!({
@@ -392,15 +374,27 @@ fn yesterdays_log_lists_nobody_today() {
         });
         format!("{value}\n")
     };
-    let (before, after) = (now - 7_200_000, now - 60_000);
+    let (before, after) = (now - 26 * 3_600_000, now - 2 * 3_600_000);
     let events = event(before, "203.0.113.1") + &event(after, "203.0.113.2");
-    let path = pipeline(&folder.path().join("new"), &events, "", rule);
-    succeeds(&["run", &path]);
-    let entries = shown(&path);
-    assert_eq!(by_kind(&entries)["ip"], ["203.0.113.2"]);
-    let until = entries[0]["expires_at"].as_str().unwrap();
-    let until: jiff::Timestamp = until.parse().unwrap();
-    assert_eq!(until.as_millisecond(), after + 3_600_000);
+    for (settings, expected) in [
+        ("[blocklist]", &["203.0.113.1", "203.0.113.2"][..]),
+        ("[blocklist]\nmax_age = \"1d\"", &["203.0.113.2"]),
+    ] {
+        let folder = folder.path().join(expected.len().to_string());
+        let path = pipeline(&folder, &events, settings, rule);
+        succeeds(&["run", &path]);
+        let entries = shown(&path);
+        assert_eq!(by_kind(&entries)["ip"], expected);
+        for entry in &entries {
+            // An hour from the decision, whenever that was within the run.
+            let until: jiff::Timestamp = entry["expires_at"].as_str().unwrap().parse().unwrap();
+            let decided = until.as_millisecond() - 3_600_000;
+            assert!(
+                (now..=gatewatch::clock::now_millis()).contains(&decided),
+                "{entry}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::enrich::batch::hits::Hit;
 use crate::enrich::{Judge, Judged, entity};
 use crate::model::{BlockKey, BlockKind, Exchange, MINUTE_MILLIS, Network, RuleAction};
 use crate::pipeline::partition::{FLUSH_EXCHANGES, FLUSH_ROWS};
-use crate::pipeline::proposing;
+use crate::pipeline::proposing::{self, Decided};
 use crate::policy::{Policy, Zone};
 use crate::posture::backtest::listing::{Firings, Followed, Ledger};
 use crate::window;
@@ -185,7 +185,8 @@ impl Simulation {
             };
             let now = firing.first_at;
             let minute = now.div_euclid(MINUTE_MILLIS) * MINUTE_MILLIS;
-            let found = proposing::by_rules(("", ""), &[hit], self.judge.policy(), firing.last_at);
+            let found =
+                proposing::by_rules(("", ""), &[hit], self.judge.policy(), at(firing.last_at));
             proposals.extend(found.into_iter().map(|proposal| (now, minute, proposal)));
         }
         for (minute, crossing) in self.history.crossings() {
@@ -196,7 +197,7 @@ impl Simulation {
             };
             let now = minute + width;
             let found = (thresholds, std::slice::from_ref(&crossing));
-            let found = proposing::by_thresholds("", found, now);
+            let found = proposing::by_thresholds("", found, at(now));
             let minute = now - MINUTE_MILLIS;
             proposals.extend(found.into_iter().map(|proposal| (now, minute, proposal)));
         }
@@ -239,4 +240,9 @@ fn listed_kinds(policy: &Policy, thresholds: &[Threshold]) -> BTreeSet<BlockKind
         }
     }
     kinds
+}
+
+/// A decision at this moment of event time.
+fn at(now: i64) -> Decided {
+    Decided { now, max_age: None }
 }

@@ -77,6 +77,8 @@ pub struct Plan {
     pub rules: blocklist::Rules,
     /// Thresholds over what entities do.
     pub thresholds: Vec<Threshold>,
+    /// How old events may be that list somebody, milliseconds; `None` = as old as they are.
+    pub max_age: Option<i64>,
     /// How late a row of the ledger can turn up: as long as an insert is repeated.
     pub overlap: i64,
     /// How far event time may be ahead of wall time.
@@ -114,6 +116,7 @@ impl Plan {
             },
             rules: rules(settings),
             thresholds: settings.block_list.thresholds.clone(),
+            max_age: settings.block_list.max_age,
             overlap: millis(store.deadline + Duration::from_mins(1)),
             future: millis(settings.future),
             replica_lag: if store.replicated {

@@ -12,7 +12,7 @@ use super::Plan;
 use super::ledger::Touched;
 use crate::clock::{self, Stopwatch};
 use crate::detect::thresholds::Watch;
-use crate::pipeline::proposing;
+use crate::pipeline::proposing::{self, Decided};
 use crate::publish::blocklist::{self as wire, said};
 use crate::publish::kafka::{Message, PublishError, read_compacted};
 use crate::publish::{self};
@@ -25,6 +25,7 @@ const SESSIONS_EVERY: Duration = Duration::from_secs(20);
 /// The sums behind the thresholds.
 pub(super) struct Watching {
     watch: Watch,
+    max_age: Option<i64>,
     /// Minutes to read, of entities and of sessions.
     entities: Changed,
     sessions: Changed,
@@ -70,6 +71,7 @@ impl Watching {
         };
         Ok(Self {
             watch: Watch::new(plan.thresholds.clone(), said),
+            max_age: plan.max_age,
             entities: Changed::new("entity_windows", LOOK_EVERY),
             sessions: Changed::new("session_windows", SESSIONS_EVERY),
         })
@@ -118,7 +120,11 @@ impl Watching {
     pub(super) fn look(&mut self, pipeline: &str) -> Vec<Message> {
         let (crossings, changed) = self.watch.look();
         let found = (self.watch.thresholds(), crossings.as_slice());
-        let proposals = proposing::by_thresholds(pipeline, found, clock::now_millis());
+        let decided = Decided {
+            now: clock::now_millis(),
+            max_age: self.max_age,
+        };
+        let proposals = proposing::by_thresholds(pipeline, found, decided);
         let proposals = proposals
             .iter()
             .map(|proposal| wire::proposal(pipeline, proposal));

@@ -14,7 +14,7 @@ use crate::correlate::JoinState;
 use crate::enrich::batch::hits::Hit;
 use crate::model::EventTime;
 use crate::pipeline::partition::Flush;
-use crate::pipeline::proposing::by_rules;
+use crate::pipeline::proposing::{Decided, by_rules};
 use crate::pipeline::run::Summary;
 use crate::publish;
 use crate::publish::kafka::{Cluster, Message, Outbox, PublishError, ensure};
@@ -196,8 +196,11 @@ impl Edges {
         } = range;
         let pipeline = self.settings.name.as_str();
         let flush = format!("{topic}/{partition}/{first}-{last}/{drain}");
-        let now = clock::now_millis();
-        let proposals = by_rules((pipeline, &flush), hits, &self.settings.policy, now);
+        let decided = Decided {
+            now: clock::now_millis(),
+            max_age: self.settings.block_list.max_age,
+        };
+        let proposals = by_rules((pipeline, &flush), hits, &self.settings.policy, decided);
         let proposals: Vec<Message> = proposals
             .iter()
             .map(|proposal| publish::blocklist::proposal(pipeline, proposal))

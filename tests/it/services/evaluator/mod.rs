@@ -278,6 +278,7 @@ impl World {
                 log_only: BTreeSet::new(),
             },
             thresholds: Vec::new(),
+            max_age: None,
             overlap: 10 * MINUTE,
             future: 10 * MINUTE,
             replica_lag: 0,
