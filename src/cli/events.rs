@@ -26,7 +26,7 @@ use crate::store::{Place, Range, StoreSettings};
 
 /// Show exchanges that were kept as evidence
 ///
-/// Reads the store of a pipeline, local or ClickHouse, also while `run` is at work on it. What is kept is said by [evidence] in
+/// Reads the store of a pipeline, local or ClickHouse, also while `run` is at work on it. What is kept is said by the section `evidence` of
 /// the pipeline file. The expression is one of the rules language; fields that may hold a credential are not stored, so they
 /// cannot be asked for.
 #[derive(Debug, ClapArgs)]

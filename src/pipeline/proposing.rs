@@ -123,7 +123,7 @@ mod tests {
             let proposals = by_thresholds("p", found, Decided { now, max_age });
             proposals.first().map(|proposal| match proposal.wish {
                 Wish::Block { expires_at, .. } => expires_at,
-                _ => panic!("{proposal:?}"),
+                Wish::Withdraw => panic!("{proposal:?}"),
             })
         };
         for (minutes, now, max_age, expected) in [
