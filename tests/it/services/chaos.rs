@@ -104,6 +104,8 @@ struct Disturbed<'a> {
     launch: &'a dyn Fn(usize) -> Replica,
     replicas: [Option<Replica>; 2],
     third: Option<Replica>,
+    /// Those that were told to leave. One whose insert hangs takes its time, and the topic must grow meanwhile.
+    leaving: Vec<Replica>,
     struck: Struck,
 }
 
@@ -114,6 +116,7 @@ impl<'a> Disturbed<'a> {
             launch,
             replicas: [Some(launch(0)), Some(launch(1))],
             third: None,
+            leaving: Vec::new(),
             struck: Struck::default(),
         }
     }
@@ -142,8 +145,12 @@ impl<'a> Disturbed<'a> {
     /// The third leaves; politely where it knows how.
     fn leave(&mut self, politely: bool) {
         if let Some(third) = self.third.take() {
-            let log = if politely { third.stop() } else { third.kill() };
-            self.struck.read(&log);
+            if politely {
+                third.signal("TERM");
+                self.leaving.push(third);
+            } else {
+                self.struck.read(&third.kill());
+            }
             self.struck.leaves += 1;
         }
     }
@@ -207,6 +214,11 @@ impl<'a> Disturbed<'a> {
     }
 
     fn stop(mut self, politely: bool) -> Struck {
+        for mut replica in self.leaving {
+            let status = replica.ended();
+            assert!(status.success(), "{status}\n{}", replica.log());
+            self.struck.read(&replica.log());
+        }
         for replica in self.replicas.into_iter().flatten() {
             let log = if politely {
                 replica.stop()
