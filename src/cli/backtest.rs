@@ -21,8 +21,9 @@ use clap::{ArgGroup, Args as ClapArgs};
 use self::judging::Trying;
 use self::range::Wanted;
 use self::recorded::Recording;
+use super::arguments::{parse_length, parse_time};
 use super::{BadConfiguration, replay};
-use crate::config::{Candidates, Settings, Trial, Unusable, load_trial, parse_duration};
+use crate::config::{Candidates, Settings, Trial, Unusable, load_trial};
 use crate::enrich::{Judge, Shared};
 use crate::model::EventTime;
 use crate::store::StoreSettings;
@@ -94,15 +95,6 @@ pub struct Args {
     /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,
-}
-
-fn parse_time(text: &str) -> Result<EventTime, String> {
-    EventTime::parse(text).ok_or_else(|| "not a time such as 2026-11-20T08:15:00Z".to_owned())
-}
-
-fn parse_length(text: &str) -> Result<Duration, String> {
-    let length = parse_duration(text).filter(|length| !length.is_zero());
-    length.ok_or_else(|| "a number above zero and ms, s, m, h or d, such as 24h".to_owned())
 }
 
 /// Candidate files that cannot be used; exits with 64.

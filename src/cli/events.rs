@@ -18,7 +18,8 @@ use clap::Args as ClapArgs;
 use self::question::Question;
 use self::row::Event;
 use super::BadConfiguration;
-use crate::config::{Settings, Unusable, parse_duration};
+use super::arguments::{parse_length, parse_time};
+use crate::config::{Settings, Unusable};
 use crate::model::EventTime;
 use crate::store::clickhouse::{self, ClickHouse};
 use crate::store::local::{self, Reader};
@@ -58,15 +59,6 @@ pub struct Args {
     /// Print one JSON object a line instead of a table
     #[arg(long)]
     pub json: bool,
-}
-
-fn parse_time(text: &str) -> Result<EventTime, String> {
-    EventTime::parse(text).ok_or_else(|| "not a time such as 2026-11-20T08:15:00Z".to_owned())
-}
-
-fn parse_length(text: &str) -> Result<Duration, String> {
-    let length = parse_duration(text).filter(|length| !length.is_zero());
-    length.ok_or_else(|| "a number above zero and ms, s, m, h or d, such as 24h".to_owned())
 }
 
 /// How often a search starts over because files were put together under it.

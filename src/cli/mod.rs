@@ -1,5 +1,6 @@
 //! One file per subcommand, thin: parse, call, print.
 
+mod arguments;
 pub mod backtest;
 pub mod blocklist;
 pub mod check;

@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 
+use super::arguments::parse_time;
 use super::table;
 use crate::config::Settings;
 use crate::detect;
@@ -35,10 +36,6 @@ pub struct Args {
     /// End of the range, included (RFC 3339) [default: the newest minute with an exchange]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub as_of: Option<EventTime>,
-}
-
-fn parse_time(text: &str) -> Result<EventTime, String> {
-    EventTime::parse(text).ok_or_else(|| "not a time such as 2026-11-20T08:15:00Z".to_owned())
 }
 
 /// How often a report starts over because files were merged under it.
